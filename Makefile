@@ -1,0 +1,22 @@
+# Each target is one script. scripts/vault builds the Vault that test, demo, dev
+# and bench run against, once, unless VAULT_BIN or PATH has one.
+
+.PHONY: build
+build:
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+
+.PHONY: test
+test: build
+	scripts/test
+
+.PHONY: demo
+demo: build
+	scripts/demo
+
+.PHONY: dev
+dev: build
+	scripts/dev
+
+.PHONY: bench
+bench: build
+	scripts/bench

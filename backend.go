@@ -1,0 +1,109 @@
+// Package agentchains is a Vault secrets engine for chains of AI agents: every
+// agent gets exactly the secrets that its chain's definition lists for it.
+package agentchains
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/helper/locksutil"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// Version is the plugin's own version, as Vault's catalog shows it.
+const Version = "v0.1.0"
+
+// Factory returns a backend for one mount. Mounts share a process, so nothing
+// is kept outside it.
+func Factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
+	b := newBackend(time.Now)
+	if err := b.Setup(ctx, conf); err != nil {
+		return nil, fmt.Errorf("setup: %w", err)
+	}
+	return b, nil
+}
+
+type backend struct {
+	*framework.Backend
+	now func() time.Time
+
+	cache   *cache
+	readers *readers
+	worker  atomic.Pointer[worker]
+	started time.Time
+	counts  counts
+
+	// Locks are taken in this order.
+	configLock  sync.RWMutex           // config, against entries written into an environment that goes
+	folderLocks []*locksutil.LockEntry // the index of places, against entries written into a place that goes
+	entryLocks  []*locksutil.LockEntry // one entry from its Get to its Put
+}
+
+// counts are what status shows of the requests since the start.
+type counts struct {
+	env, creds, reveal, refused atomic.Uint64
+}
+
+func newBackend(now func() time.Time) *backend {
+	b := &backend{
+		now:         now,
+		cache:       newCache(defaultCacheBytes),
+		readers:     newReaders(),
+		started:     now(),
+		folderLocks: locksutil.CreateLocks(),
+		entryLocks:  locksutil.CreateLocks(),
+	}
+	b.Backend = &framework.Backend{
+		Help:           strings.TrimSpace(backendHelp),
+		BackendType:    logical.TypeLogical,
+		RunningVersion: Version,
+		InitializeFunc: b.initialize,
+		PeriodicFunc:   b.periodic,
+		Clean:          b.clean,
+		Invalidate:     b.invalidate,
+		PathsSpecial: &logical.Paths{
+			Root:            []string{"config"},
+			SealWrapStorage: []string{configKey, secretPrefix},
+		},
+		// A request is matched against each pattern in turn: the hot ones first.
+		Paths: []*framework.Path{
+			b.pathEnv(),
+			b.pathCreds(),
+			b.pathExplain(),
+			b.pathPolicy(),
+			b.pathReveal(),
+			b.pathSecrets(),
+			b.pathGroups(),
+			b.pathScopesChain(),
+			b.pathScopesProject(),
+			b.pathConfig(),
+			b.pathStatus(),
+		},
+	}
+	return b
+}
+
+const backendHelp = `
+The agentchains engine keeps the secrets of AI agents that work in chains. A
+chain's definition lists what each of its agents sees; env/ gives one agent its
+whole environment, and nothing else.
+`
+
+// initialize reads the settings, and nothing that grows with the store.
+func (b *backend) initialize(ctx context.Context, req *logical.InitializationRequest) error {
+	c, err := b.getConfig(ctx, req.Storage)
+	if err != nil {
+		return err
+	}
+	b.cache.setLimit(c.CacheBytes)
+	b.startWorker(req.Storage)
+	return nil
+}
+
+// invalidate forgets an entry that another node changed.
+func (b *backend) invalidate(_ context.Context, key string) { b.cache.drop(key) }

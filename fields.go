@@ -1,0 +1,99 @@
+package agentchains
+
+import (
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// operationPrefix begins the names of operations in OpenAPI.
+const operationPrefix = "agentchains"
+
+func displayAttrs(verb, suffix string) *framework.DisplayAttributes {
+	return &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationVerb: verb, OperationSuffix: suffix}
+}
+
+// pathField is a capture of a path. A body can have no field of its name.
+func pathField(description string) *framework.FieldSchema {
+	return &framework.FieldSchema{Type: framework.TypeString, Description: description, Required: true}
+}
+
+const agentPathHelp = "<environment>/<chain>/<agent>, such as prod/deploy-pipeline/Deployer."
+
+// pagingFields adds what every LIST takes.
+func pagingFields(fields map[string]*framework.FieldSchema) map[string]*framework.FieldSchema {
+	fields["after"] = &framework.FieldSchema{Type: framework.TypeString, Query: true, Description: "List only what sorts after this key."}
+	fields["limit"] = &framework.FieldSchema{Type: framework.TypeInt, Query: true, Description: "List at most this many keys. Without it the list is complete."}
+	return fields
+}
+
+// list answers a LIST with the page of keys, which are sorted, that was asked for.
+func list(keys []string, d *framework.FieldData) (*logical.Response, error) {
+	limit := d.Get("limit").(int)
+	if limit < 0 {
+		return respond(badRequest("limit must not be negative"))
+	}
+	if after := d.Get("after").(string); after != "" {
+		at, found := slices.BinarySearch(keys, after)
+		if found {
+			at++
+		}
+		keys = keys[at:]
+	}
+	if limit > 0 && len(keys) > limit {
+		keys = keys[:limit]
+	}
+	return logical.ListResponse(keys), nil
+}
+
+func okResponse(fields map[string]*framework.FieldSchema) map[int][]framework.Response {
+	return map[int][]framework.Response{http.StatusOK: {{Description: http.StatusText(http.StatusOK), Fields: fields}}}
+}
+
+func noContent() map[int][]framework.Response {
+	return map[int][]framework.Response{http.StatusNoContent: {{Description: http.StatusText(http.StatusNoContent)}}}
+}
+
+func listResponse() map[int][]framework.Response {
+	return okResponse(map[string]*framework.FieldSchema{
+		"keys": {Type: framework.TypeStringSlice, Description: "Entries, and with a slash at the end the segments below."},
+	})
+}
+
+// timeString gives a time as every answer does, and nothing for the zero time.
+func timeString(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+// actor names who sent the request: the entity, else the display name of the token.
+func actor(req *logical.Request) string {
+	if req.EntityID != "" {
+		return req.EntityID
+	}
+	return req.DisplayName
+}
+
+// stringMap returns a field of type TypeMap. A nil value means that a patch
+// deletes the key.
+func stringMap(req *logical.Request, d *framework.FieldData, name string) (map[string]*string, error) {
+	raw, _ := d.Raw[name].(map[string]any)
+	m := make(map[string]*string, len(raw))
+	for key, v := range raw {
+		s, ok := v.(string)
+		switch {
+		case ok:
+			m[key] = &s
+		case req.Operation == logical.PatchOperation:
+			m[key] = nil
+		default:
+			return nil, badRequest("%s holds null, which only a patch takes: it deletes the key there", name)
+		}
+	}
+	return m, nil
+}

@@ -1,0 +1,92 @@
+package agentchains
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+func (b *backend) pathStatus() *framework.Path {
+	return &framework.Path{
+		Pattern:      "status",
+		DisplayAttrs: displayAttrs("", "status"),
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation: &framework.PathOperation{
+				Callback:     b.statusRead,
+				Summary:      "Read what needs attention, and counters for monitoring.",
+				DisplayAttrs: displayAttrs("read", "status"),
+				Responses: okResponse(map[string]*framework.FieldSchema{
+					"version":    {Type: framework.TypeString, Description: "The version of the plugin.", Required: true},
+					"started_at": {Type: framework.TypeString, Description: "When the plugin was started on this node. Counters count from then.", Required: true},
+					"expired":    {Type: framework.TypeSlice, Description: "Paths and times of versions that have expired, the first 100.", Required: true},
+					"expiring":   {Type: framework.TypeSlice, Description: "Paths and times of versions that expire within 7 days, the first 100.", Required: true},
+					"counters":   {Type: framework.TypeMap, Description: "env_reads, creds_reads, reveal_reads, refused_reads, and of the cache entries, bytes, limit_bytes, hits and misses.", Required: true},
+				}),
+			},
+		},
+		HelpSynopsis:    "What needs attention, and counters.",
+		HelpDescription: statusHelp,
+	}
+}
+
+const statusHelp = `
+Lists secrets and groups that have expired or are about to, and counts reads and
+the use of the cache since the start of the plugin on this node.
+`
+
+const (
+	expiringWithin = 7 * 24 * time.Hour
+	mostListed     = 100
+)
+
+func (b *backend) statusRead(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	expired, expiring, err := b.expirySoon(ctx, req.Storage)
+	if err != nil {
+		return respond(err)
+	}
+	cache := b.cache.stats()
+	return &logical.Response{Data: map[string]any{
+		"version":    Version,
+		"started_at": timeString(b.started),
+		"expired":    expired,
+		"expiring":   expiring,
+		"counters": map[string]any{
+			"env_reads": b.counts.env.Load(), "creds_reads": b.counts.creds.Load(), "reveal_reads": b.counts.reveal.Load(),
+			"refused_reads": b.counts.refused.Load(), "cache_entries": cache.entries, "cache_bytes": cache.bytes,
+			"cache_limit_bytes": cache.limit, "cache_hits": cache.hits, "cache_misses": cache.misses,
+		},
+	}}, nil
+}
+
+// expirySoon returns what has expired and what is about to, by the index of
+// expiries, whose lines are checked against the entries.
+func (b *backend) expirySoon(ctx context.Context, s logical.Storage) (expired, expiring []any, err error) {
+	now := b.now()
+	expired, expiring = []any{}, []any{}
+	times, err := listKeys(ctx, s, expiryPrefix)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, key := range times {
+		at, err := time.Parse(time.RFC3339, strings.TrimSuffix(key, "/"))
+		if err != nil || at.After(now.Add(expiringWithin)) {
+			break
+		}
+		to := &expired
+		if at.After(now) {
+			to = &expiring
+		}
+		if len(*to) == mostListed {
+			continue
+		}
+		found, err := b.expiringAt(ctx, s, at, mostListed-len(*to))
+		if err != nil {
+			return nil, nil, err
+		}
+		*to = append(*to, found...)
+	}
+	return expired, expiring, nil
+}

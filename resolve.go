@@ -1,0 +1,216 @@
+package agentchains
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/scope"
+	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/sensitive"
+)
+
+const (
+	maxVariables       = 1000
+	maxEnvironmentSize = 256 << 10 // as JSON
+)
+
+// resolution is the outcome of resolving one agent in one environment at one
+// time. It is shared between requests: read, never changed.
+type resolution struct {
+	environment string
+	chain       *scope.Definition
+	agent       *scope.Agent
+	places      []scope.Place
+	results     []scope.Result
+	entries     []resolved // those that give variables
+	values      map[string]sensitive.String
+	size        int   // of the environment as JSON, in bytes
+	err         error // why the environment cannot be given out, or nil
+
+	// generation and until say how long the outcome holds: while nothing is
+	// written, and until a version begins or ends by the clock.
+	generation uint64
+	until      time.Time // zero: the clock changes nothing
+}
+
+// resolved is an entry that gives variables to an environment.
+type resolved struct {
+	address    scope.Address
+	readersKey string
+	entry      *secretEntry
+	version    *version // that a reader gets
+}
+
+// resolvePath resolves the agent that the path of a request names, as in
+// env/prod/deploy-pipeline/Deployer. That it does not resolve is not an error
+// here, but in the resolution.
+func (b *backend) resolvePath(ctx context.Context, s logical.Storage, path string) (*resolution, error) {
+	key := resolutionKey(path)
+	if value, ok, generation := b.cache.get(key); ok {
+		if r := value.(*resolution); r.holds(generation, b.now()) {
+			return r, nil
+		}
+	}
+	environment, chain, agent, err := b.requireAgent(ctx, s, path)
+	if err != nil {
+		return nil, err
+	}
+	r, err := b.resolveAgent(ctx, s, environment, chain, agent)
+	if err != nil {
+		return nil, err
+	}
+	// The outcome keeps its entries in memory, so it counts as large as they are.
+	b.cache.fill(key, r, r.size+cacheItemOverhead*len(r.results), r.generation)
+	return r, nil
+}
+
+// holds reports whether the outcome is that of resolving once more.
+func (r *resolution) holds(generation uint64, now time.Time) bool {
+	return r.generation == generation && (r.until.IsZero() || now.Before(r.until))
+}
+
+// resolutionKey is a key in the cache only: no key of storage begins like this.
+func resolutionKey(path string) string { return "=" + path }
+
+// requireAgent reads <environment>/<chain>/<agent> and returns what it names.
+func (b *backend) requireAgent(ctx context.Context, s logical.Storage, path string) (environment string, chain *scope.Definition, agent *scope.Agent, err error) {
+	environment, rest, _ := strings.Cut(path, "/")
+	settings, err := b.getConfig(ctx, s)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	if err := settings.checkEnvironment(environment); err != nil {
+		return "", nil, nil, err
+	}
+	chainName, agentName, err := scope.ParseAgent(rest)
+	if err != nil {
+		return "", nil, nil, badRequest("%s", err)
+	}
+	if chain, err = b.requireChain(ctx, s, chainName); err != nil {
+		return "", nil, nil, err
+	}
+	if agent = chain.Agent(agentName); agent == nil {
+		return "", nil, nil, notFound("chain %s has no agent %s", chainName, agentName)
+	}
+	return environment, chain, agent, nil
+}
+
+// resolveAgent resolves an agent of a chain that need not be stored.
+func (b *backend) resolveAgent(ctx context.Context, s logical.Storage, environment string, chain *scope.Definition, agent *scope.Agent) (*resolution, error) {
+	now := b.now()
+	r := &resolution{environment: environment, chain: chain, agent: agent, generation: b.cache.currentGeneration()}
+	request := scope.Request{Environment: environment, Chain: chain.Chain, Project: chain.Project, Agent: agent}
+	if chain.Project != "" {
+		project, err := b.getProject(ctx, s, chain.Project)
+		if err != nil {
+			return nil, err
+		}
+		request.ProjectAllows = project.Allows(chain.Chain)
+	}
+	r.places = request.Places()
+	folders := map[scope.Kind][]string{scope.Secret: folders(scope.Secret, r.places), scope.Group: folders(scope.Group, r.places)}
+	found := map[scope.Address]resolved{}
+	find := func(i int, kind scope.Kind, name string) (*scope.Entry, error) {
+		a := scope.Address{Place: r.places[i], Kind: kind, Name: name}
+		e, err := b.getSecretAt(ctx, s, secretPrefix+folders[kind][i]+name, a)
+		if e == nil || err != nil {
+			return nil, err
+		}
+		v := e.readable(now)
+		found[a] = resolved{a, readersPrefix + folders[kind][i] + name, e, v}
+		r.observe(e, now)
+		return scopeEntry(e, v, now), nil
+	}
+	var err error
+	if r.results, err = request.Resolve(r.places, find); err != nil {
+		return nil, err
+	}
+	r.collect(found)
+	r.err = r.failure()
+	return r, nil
+}
+
+// folders returns the storage folder of each place.
+func folders(kind scope.Kind, places []scope.Place) []string {
+	list := make([]string, len(places))
+	for i, place := range places {
+		list[i] = folder(kind, place)
+	}
+	return list
+}
+
+// scopeEntry gives the rules of resolution what they need to know of an entry,
+// of which v is the version that a reader gets.
+func scopeEntry(e *secretEntry, v *version, now time.Time) *scope.Entry {
+	entry := &scope.Entry{Restricted: e.Restricted, ChainsAllowed: e.ChainsAllowed}
+	switch {
+	case v == nil:
+		entry.State = scope.Revoked
+		return entry
+	case v.expired(now):
+		entry.State = scope.Expired
+	}
+	entry.Version, entry.Variables = v.Number, v.names()
+	return entry
+}
+
+// observe bounds how long the resolution holds by the next time at which what
+// the entry gives changes.
+func (r *resolution) observe(e *secretEntry, now time.Time) {
+	for _, v := range e.live() {
+		for _, at := range []time.Time{v.ValidFrom, v.ExpiresAt} {
+			if at.After(now) && (r.until.IsZero() || at.Before(r.until)) {
+				r.until = at
+			}
+		}
+	}
+}
+
+// collect gathers the variables of the results.
+func (r *resolution) collect(found map[scope.Address]resolved) {
+	r.values = map[string]sensitive.String{}
+	for i := range r.results {
+		result := &r.results[i]
+		if !result.Found || !result.OK() {
+			continue
+		}
+		hit := found[scope.Address{Place: r.places[result.Index], Kind: result.Kind, Name: result.Reference.Name}]
+		r.entries = append(r.entries, hit)
+		for _, name := range result.Variables {
+			variable, value := result.Variable(name), hit.version.Values[name]
+			r.values[variable] = value
+			encoded, _ := json.Marshal(value.Reveal()) // a string always encodes
+			r.size += len(variable) + len(encoded) + len(`"":,`)
+		}
+	}
+}
+
+// failure returns the one reason for giving nothing out: there is no partial
+// environment.
+func (r *resolution) failure() error {
+	subject := r.environment + "/" + r.chain.Chain + "/" + r.agent.Name
+	if sentence, refusal := scope.Failure(r.results); refusal {
+		return forbidden("%s does not resolve: %s", subject, sentence)
+	} else if sentence != "" {
+		return badRequest("%s does not resolve: %s", subject, sentence)
+	}
+	if len(r.values) > maxVariables {
+		return badRequest("%s has %d variables, more than %d: give the agent fewer", subject, len(r.values), maxVariables)
+	}
+	if r.size > maxEnvironmentSize {
+		return badRequest("%s takes %d bytes as JSON, more than %d: give the agent fewer or smaller values", subject, r.size, maxEnvironmentSize)
+	}
+	return nil
+}
+
+// flat returns the environment as the data of an answer.
+func (r *resolution) flat() map[string]any {
+	data := make(map[string]any, len(r.values)+3)
+	for name, value := range r.values {
+		data[name] = value.Reveal()
+	}
+	return data
+}

@@ -1,0 +1,307 @@
+package agentchains
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/helper/locksutil"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/scope"
+	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/sensitive"
+)
+
+const (
+	maxValueSize     = 64 << 10
+	maxGroupSize     = 128 << 10
+	maxDescription   = 1024
+	maxMetadataKeys  = 64
+	maxMetadataKey   = 128
+	maxMetadataValue = 512
+	keptTombstones   = 20
+)
+
+// secretEntry is a secret or a group: a secret is a group of one. Its values
+// are not part of its JSON form; see stored.
+type secretEntry struct {
+	Path             string            `json:"path"` // the address, below the door
+	Description      string            `json:"description,omitempty"`
+	Sensitivity      string            `json:"sensitivity"`
+	Restricted       bool              `json:"restricted,omitempty"` // ChainsAllowed counts
+	ChainsAllowed    []string          `json:"chains_allowed,omitempty"`
+	AccessLogEnabled bool              `json:"access_log_enabled"`
+	Redact           redaction         `json:"redact"`
+	OnLeak           string            `json:"on_leak"`
+	CustomMetadata   map[string]string `json:"custom_metadata,omitempty"`
+	CreatedAt        time.Time         `json:"created_at"`
+	CreatedBy        string            `json:"created_by"`
+	UpdatedAt        time.Time         `json:"updated_at"`
+	LastVersion      int               `json:"last_version"`
+	Current          *version          `json:"current,omitempty"` // nil once it was revoked
+	Pending          *version          `json:"pending,omitempty"`
+	Destroyed        []tombstone       `json:"destroyed,omitempty"` // newest last
+
+	// RequestID is of the last request that changed the entry. After a crash of
+	// the plugin Vault sends the request that was in flight once more.
+	RequestID string `json:"request_id"`
+}
+
+// version is an immutable set of values. Its number is never used again.
+type version struct {
+	Number    int                         `json:"number"`
+	CreatedAt time.Time                   `json:"created_at"`
+	CreatedBy string                      `json:"created_by"`
+	ValidFrom time.Time                   `json:"valid_from"` // readers get it from then on
+	ExpiresAt time.Time                   `json:"expires_at"` // zero: never
+	Values    map[string]sensitive.String `json:"-"`
+}
+
+// tombstone is what stays of a version.
+type tombstone struct {
+	Number      int       `json:"number"`
+	CreatedAt   time.Time `json:"created_at"`
+	CreatedBy   string    `json:"created_by"`
+	DestroyedAt time.Time `json:"destroyed_at"`
+	DestroyedBy string    `json:"destroyed_by"`
+	Reason      string    `json:"reason"`
+}
+
+// redaction says which values are redacted from output: all, none, or those of
+// some members of a group.
+type redaction struct {
+	Enabled bool     `json:"enabled"`
+	Members []string `json:"members,omitempty"`
+}
+
+// stored is the form of a secretEntry in storage, which the barrier encrypts.
+type stored struct {
+	*plainSecret
+	CurrentValues map[string]string `json:"current_values,omitempty"`
+	PendingValues map[string]string `json:"pending_values,omitempty"`
+}
+
+// plainSecret is a secretEntry without its methods.
+type plainSecret secretEntry
+
+func (e *secretEntry) stored() stored {
+	return stored{(*plainSecret)(e), e.Current.reveal(), e.Pending.reveal()}
+}
+
+// UnmarshalJSON reads the stored form.
+func (e *secretEntry) UnmarshalJSON(data []byte) error {
+	s := stored{plainSecret: (*plainSecret)(e)}
+	if err := json.Unmarshal(data, &s); err != nil {
+		return err
+	}
+	e.Current.setValues(s.CurrentValues)
+	e.Pending.setValues(s.PendingValues)
+	return nil
+}
+
+func (v *version) reveal() map[string]string {
+	if v == nil {
+		return nil
+	}
+	values := make(map[string]string, len(v.Values))
+	for name, value := range v.Values {
+		values[name] = value.Reveal()
+	}
+	return values
+}
+
+func (v *version) setValues(values map[string]string) {
+	if v == nil {
+		return
+	}
+	v.Values = make(map[string]sensitive.String, len(values))
+	for name, value := range values {
+		v.Values[name] = sensitive.New(value)
+	}
+}
+
+func (v *version) expired(now time.Time) bool {
+	return !v.ExpiresAt.IsZero() && !now.Before(v.ExpiresAt)
+}
+
+// names returns the variables of the version, sorted.
+func (v *version) names() []string { return slices.Sorted(maps.Keys(v.Values)) }
+
+// readable returns the version that a new reader gets, or nil when all were revoked.
+func (e *secretEntry) readable(now time.Time) *version {
+	if e.Pending != nil && !now.Before(e.Pending.ValidFrom) {
+		return e.Pending
+	}
+	return e.Current
+}
+
+// newest returns the version with the highest number that is live, or nil.
+func (e *secretEntry) newest() *version {
+	if e.Pending != nil {
+		return e.Pending
+	}
+	return e.Current
+}
+
+// live returns the versions that hold values.
+func (e *secretEntry) live() []*version {
+	return slices.DeleteFunc([]*version{e.Current, e.Pending}, func(v *version) bool { return v == nil })
+}
+
+// replace makes values the current version and destroys the one before.
+func (e *secretEntry) replace(values map[string]sensitive.String, now time.Time, by string) {
+	if old := e.Current; old != nil {
+		e.Destroyed = append(e.Destroyed, tombstone{old.Number, old.CreatedAt, old.CreatedBy, now, by, "replaced"})
+		e.Destroyed = e.Destroyed[max(0, len(e.Destroyed)-keptTombstones):]
+	}
+	e.LastVersion++
+	e.Current = &version{Number: e.LastVersion, CreatedAt: now, CreatedBy: by, ValidFrom: now, Values: values}
+}
+
+func (e *secretEntry) validate() error {
+	switch {
+	case !slices.Contains(sensitivities, e.Sensitivity):
+		return badRequest("sensitivity must be one of %s", strings.Join(sensitivities, ", "))
+	case !slices.Contains(leakActions, e.OnLeak):
+		return badRequest("on_leak must be one of %s", strings.Join(leakActions, ", "))
+	case len(e.Description) > maxDescription:
+		return badRequest("description must be at most %d bytes", maxDescription)
+	case len(e.CustomMetadata) > maxMetadataKeys:
+		return badRequest("custom_metadata must have at most %d keys", maxMetadataKeys)
+	}
+	for key, value := range e.CustomMetadata {
+		if key == "" || len(key) > maxMetadataKey || len(value) > maxMetadataValue {
+			return badRequest("custom_metadata must have keys of 1 to %d bytes and values of at most %d", maxMetadataKey, maxMetadataValue)
+		}
+	}
+	if err := scope.CheckChainPatterns(e.ChainsAllowed); err != nil {
+		return badRequest("chains_allowed %s", err)
+	}
+	for _, v := range e.live() {
+		if err := v.validate(); err != nil {
+			return err
+		}
+		for _, member := range e.Redact.Members {
+			if _, ok := v.Values[member]; !ok {
+				return badRequest("redact must be true, false or a list of members of the group")
+			}
+		}
+	}
+	return nil
+}
+
+var (
+	sensitivities = []string{"low", "medium", "high", "critical"}
+	leakActions   = []string{"alert", "rotate", "revoke"}
+)
+
+func (v *version) validate() error {
+	size := 0
+	for name, value := range v.Values {
+		if err := scope.CheckVariable(name); err != nil {
+			return badRequest("a name in values %s", err)
+		}
+		text := value.Reveal()
+		switch {
+		case text == "":
+			return badRequest("the value of %s must not be empty", name)
+		case len(text) > maxValueSize:
+			return badRequest("the value of %s must be at most %d bytes", name, maxValueSize)
+		case strings.ContainsRune(text, 0):
+			return badRequest("the value of %s must not hold a NUL byte, which an environment variable cannot carry", name)
+		}
+		size += len(name) + len(text)
+	}
+	if len(v.Values) == 0 {
+		return badRequest("values must have at least one member")
+	}
+	if size > maxGroupSize {
+		return badRequest("values must be at most %d bytes together", maxGroupSize)
+	}
+	return nil
+}
+
+// getSecret returns the entry at an address, or nil. It is shared: read, never changed.
+func (b *backend) getSecret(ctx context.Context, s logical.Storage, a scope.Address) (*secretEntry, error) {
+	return b.getSecretAt(ctx, s, secretKey(a), a)
+}
+
+// getSecretAt is getSecret for a caller that has the key at hand.
+func (b *backend) getSecretAt(ctx context.Context, s logical.Storage, key string, a scope.Address) (*secretEntry, error) {
+	e, err := cachedGet[secretEntry](ctx, b.cache, s, key)
+	if err == nil && e != nil && e.Path != a.Path() {
+		return nil, fmt.Errorf("get %s: the stored entry is of another address", key)
+	}
+	return e, err
+}
+
+// requireSecret is getSecret, with an error when nothing is there.
+func (b *backend) requireSecret(ctx context.Context, s logical.Storage, a scope.Address) (*secretEntry, error) {
+	e, err := b.getSecret(ctx, s, a)
+	if err == nil && e == nil {
+		return nil, notFound("there is no %s", a.Path())
+	}
+	return e, err
+}
+
+// putSecretLocked writes e, which is new or had the expiries given by before.
+// The caller holds the entry's lock, and the folder's.
+//
+// The index of places and the index of expiries come first and stale lines of
+// them go last: a crash leaves a line without an entry, which readers of an
+// index skip, never an entry that no index knows.
+func (b *backend) putSecretLocked(ctx context.Context, s logical.Storage, a scope.Address, e *secretEntry, created bool, before []time.Time) error {
+	if err := e.validate(); err != nil {
+		return err
+	}
+	if created {
+		if err := b.putPlace(ctx, s, a); err != nil {
+			return err
+		}
+	}
+	after := expiries(e)
+	for _, at := range after {
+		if !slices.Contains(before, at) {
+			if err := putExpiry(ctx, s, at, a); err != nil {
+				return err
+			}
+		}
+	}
+	if err := cachedPut(ctx, b.cache, s, secretKey(a), e, e.stored()); err != nil {
+		return err
+	}
+	b.deleteExpiries(ctx, s, a, slices.DeleteFunc(before, func(at time.Time) bool { return slices.Contains(after, at) }))
+	return nil
+}
+
+// deleteSecret removes the entry at an address, if there is one. Its last
+// version number stays behind, written first, so that no number comes twice.
+func (b *backend) deleteSecret(ctx context.Context, s logical.Storage, a scope.Address) error {
+	lock := locksutil.LockForKey(b.folderLocks, folder(a.Kind, a.Place))
+	lock.Lock()
+	defer lock.Unlock()
+	e, err := getJSON[secretEntry](ctx, s, secretKey(a))
+	if err != nil || e == nil {
+		return err
+	}
+	if _, err := putJSON(ctx, s, deletedKey(a), deletedEntry{e.LastVersion}); err != nil {
+		return err
+	}
+	if err := cachedDelete(ctx, b.cache, s, secretKey(a)); err != nil {
+		return err
+	}
+	b.deleteExpiries(ctx, s, a, expiries(e))
+	if err := b.readers.forget(ctx, s, a); err != nil {
+		b.Logger().Warn("who read a deleted entry stays stored", "error", err)
+	}
+	return b.deletePlaceIfEmptyLocked(ctx, s, a)
+}
+
+// deletedEntry is what stays of a deleted entry.
+type deletedEntry struct {
+	LastVersion int `json:"last_version"`
+}

@@ -1,0 +1,77 @@
+package agentchains
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// worker is the mount's one goroutine. It does what need not be done, or must
+// not wait, while a request is answered.
+type worker struct {
+	kick   chan struct{} // holds at most one: kicks that come meanwhile are one
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// flushBatch bounds one pass over the readers, and so how long Clean waits.
+const flushBatch = 1000
+
+// startWorker runs the worker until Clean.
+func (b *backend) startWorker(s logical.Storage) {
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &worker{kick: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{})}
+	if !b.worker.CompareAndSwap(nil, w) {
+		cancel()
+		return
+	}
+	go func() {
+		defer close(w.done)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-w.kick:
+				b.work(ctx, s)
+			}
+		}
+	}()
+}
+
+// work is one pass of the worker.
+func (b *backend) work(ctx context.Context, s logical.Storage) {
+	defer func() { b.recovered("worker", recover()) }()
+	if !b.WriteSafeReplicationState() {
+		return
+	}
+	if err := b.readers.flush(ctx, s, flushBatch); err != nil && !isReadOnly(err) && ctx.Err() == nil {
+		b.Logger().Warn("who read what is not stored yet, and is tried again", "error", err)
+	}
+}
+
+// periodic only kicks the worker: Vault holds locks while it calls.
+func (b *backend) periodic(context.Context, *logical.Request) error {
+	if w := b.worker.Load(); w != nil {
+		select {
+		case w.kick <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
+// clean ends the worker. Vault waits for it with its locks held, so it does not
+// wait long.
+func (b *backend) clean(context.Context) {
+	const patience = time.Second
+	w := b.worker.Swap(nil)
+	if w == nil {
+		return
+	}
+	w.cancel()
+	select {
+	case <-w.done:
+	case <-time.After(patience):
+	}
+}
