@@ -80,9 +80,9 @@ func (b *backend) checkInput(req *logical.Request) error {
 		if value == nil && req.Operation == logical.PatchOperation {
 			continue
 		}
-		check := typeChecks[schema.Type]
-		if name == "redact" {
-			check = checkRedact
+		check, special := fieldChecks[name]
+		if !special {
+			check = typeChecks[schema.Type]
 		}
 		if expected := check(value); expected != "" {
 			return badRequest("%s must be %s", name, expected)
@@ -127,10 +127,15 @@ var typeChecks = map[framework.FieldType]func(any) string{
 	framework.TypeBool:             checkBool,
 	framework.TypeInt:              checkInteger,
 	framework.TypeDurationSecond:   checkDuration,
-	framework.TypeTime:             checkTime,
 	framework.TypeCommaStringSlice: checkStrings,
 	framework.TypeMap:              checkStringMap,
 	framework.TypeSlice:            checkSlice,
+}
+
+// fieldChecks are for fields whose type the framework has no word for.
+var fieldChecks = map[string]func(any) string{
+	"expires_at": checkTime,
+	"redact":     checkRedact,
 }
 
 func checkString(v any) string {

@@ -67,7 +67,7 @@ func (c *config) toResponse() *logical.Response {
 		"execution_ttl":     seconds(c.ExecutionTTL),
 		"execution_history": seconds(c.ExecutionHistory),
 		"creds_max_ttl":     seconds(c.CredsMaxTTL),
-		"allowed_hosts":     slices.Concat([]string{}, c.AllowedHosts), // not null
+		"allowed_hosts":     append([]string{}, c.AllowedHosts...), // not null
 		"rotation_webhook":  c.RotationWebhook,
 		"cache_bytes":       c.CacheBytes,
 	}}

@@ -3,7 +3,7 @@ package agentchains
 import "github.com/hashicorp/vault/sdk/framework"
 
 func (b *backend) pathGroups() *framework.Path {
-	p := b.pathEntries("group")
+	p := b.pathEntries("group", framework.TypeMap)
 	p.Pattern = "groups/" + framework.MatchAllRegex("path")
 	p.Fields["values"] = &framework.FieldSchema{
 		Type:         framework.TypeMap,

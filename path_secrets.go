@@ -13,7 +13,7 @@ import (
 )
 
 func (b *backend) pathSecrets() *framework.Path {
-	p := b.pathEntries("secret")
+	p := b.pathEntries("secret", framework.TypeString)
 	p.Pattern = "secrets/" + framework.MatchAllRegex("path")
 	p.Fields["value"] = &framework.FieldSchema{
 		Type:         framework.TypeString,
@@ -33,9 +33,9 @@ environment. Reading gives metadata and a masked value; reveal/ gives the value.
 `
 
 // pathEntries is the contract that secrets/ and groups/ share, but for the
-// field that holds the value.
-func (b *backend) pathEntries(noun string) *framework.Path {
-	written := okResponse(entryFields())
+// field that holds the value and the type of its masked form.
+func (b *backend) pathEntries(noun string, masked framework.FieldType) *framework.Path {
+	answer := func() map[int][]framework.Response { return okResponse(entryFields(masked)) }
 	return &framework.Path{
 		DisplayAttrs: displayAttrs("", noun),
 		Fields: pagingFields(map[string]*framework.FieldSchema{
@@ -44,7 +44,7 @@ func (b *backend) pathEntries(noun string) *framework.Path {
 			"force":              {Type: framework.TypeBool, Description: "Do it although a rotation is under way or executions hold a version."},
 			"description":        {Type: framework.TypeString, Description: "What the entry is for."},
 			"sensitivity":        {Type: framework.TypeString, AllowedValues: []any{"low", "medium", "high", "critical"}, Description: "low, medium (the default), high or critical."},
-			"expires_at":         {Type: framework.TypeTime, Description: "When the version that is sent, or else the newest one, stops being given out. An empty string: never."},
+			"expires_at":         {Type: framework.TypeString, Description: "When the version that is sent, or else the newest one, stops being given out. An empty string: never."},
 			"chains_allowed":     {Type: framework.TypeCommaStringSlice, Description: "Chains that may see an entry of project or org scope: exact names, or prefix/*. An empty list allows none; without a list all may."},
 			"access_log_enabled": {Type: framework.TypeBool, Description: "Keep who read the entry in a flat shape, and when. True by default."},
 			"redact":             {Type: framework.TypeCommaStringSlice, Description: "Redact the value from output: true (the default), false, or a list of a group's members."},
@@ -54,16 +54,16 @@ func (b *backend) pathEntries(noun string) *framework.Path {
 		ExistenceCheck: b.entryExists,
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.CreateOperation: &framework.PathOperation{
-				Callback: b.entryWrite, Summary: "Store a " + noun + ".", DisplayAttrs: displayAttrs("create", noun), Responses: written,
+				Callback: b.entryWrite, Summary: "Store a " + noun + ".", DisplayAttrs: displayAttrs("create", noun), Responses: answer(),
 			},
 			logical.UpdateOperation: &framework.PathOperation{
-				Callback: b.entryWrite, Summary: "Change a " + noun + ": only the fields that are sent.", DisplayAttrs: displayAttrs("update", noun), Responses: written,
+				Callback: b.entryWrite, Summary: "Change a " + noun + ": only the fields that are sent.", DisplayAttrs: displayAttrs("update", noun), Responses: answer(),
 			},
 			logical.PatchOperation: &framework.PathOperation{
-				Callback: b.entryWrite, Summary: "Merge changes into a " + noun + ": null deletes.", DisplayAttrs: displayAttrs("patch", noun), Responses: written,
+				Callback: b.entryWrite, Summary: "Merge changes into a " + noun + ": null deletes.", DisplayAttrs: displayAttrs("patch", noun), Responses: answer(),
 			},
 			logical.ReadOperation: &framework.PathOperation{
-				Callback: b.entryRead, Summary: "Read the metadata and the masked value of a " + noun + ".", DisplayAttrs: displayAttrs("read", noun), Responses: okResponse(entryFields()),
+				Callback: b.entryRead, Summary: "Read the metadata and the masked value of a " + noun + ".", DisplayAttrs: displayAttrs("read", noun), Responses: answer(),
 			},
 			logical.DeleteOperation: &framework.PathOperation{
 				Callback: b.entryDelete, Summary: "Delete a " + noun + " with all its versions.", DisplayAttrs: displayAttrs("delete", noun), Responses: noContent(),
@@ -76,14 +76,14 @@ func (b *backend) pathEntries(noun string) *framework.Path {
 }
 
 // entryFields are what reading a secret or a group answers.
-func entryFields() map[string]*framework.FieldSchema {
+func entryFields(masked framework.FieldType) map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"environment":        {Type: framework.TypeString, Description: "The environment, or all.", Required: true},
 		"scope":              {Type: framework.TypeString, Description: "The scope, such as chain:deploy-pipeline.", Required: true},
 		"name":               {Type: framework.TypeString, Description: "The name.", Required: true},
 		"current_version":    {Type: framework.TypeInt, Description: "The number of the current version; 0: none.", Required: true},
 		"pending_version":    {Type: framework.TypeInt, Description: "The number of the pending version; 0: none.", Required: true},
-		"masked":             {Type: framework.TypeMap, Description: "The masked value; of a group, a map of them."},
+		"masked":             {Type: masked, Description: "The masked value; of a group, a map of them."},
 		"versions":           {Type: framework.TypeMap, Description: "By number: state, created_at, created_by, expires_at, destroyed_at, destroyed_by, reason.", Required: true},
 		"description":        {Type: framework.TypeString, Description: "What the entry is for.", Required: true},
 		"sensitivity":        {Type: framework.TypeString, Description: "low, medium, high or critical.", Required: true},

@@ -1,0 +1,114 @@
+package agentchains
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+var updateReference = flag.Bool("update", false, "write docs/api.md anew")
+
+const referenceFile = "docs/api.md"
+
+// TestAPIReference checks that docs/api.md is what the paths say.
+func TestAPIReference(t *testing.T) {
+	t.Parallel()
+	var doc strings.Builder
+	doc.WriteString(referenceIntro)
+	for _, p := range newEnv(t).b.Paths {
+		describePath(&doc, p)
+	}
+	if *updateReference {
+		if err := os.WriteFile(referenceFile, []byte(doc.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stored, err := os.ReadFile(referenceFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(stored) != doc.String() {
+		t.Errorf("%s is not what the paths say: run go test -run TestAPIReference . -update", referenceFile)
+	}
+}
+
+const referenceIntro = `# API reference
+
+Paths are below the mount, which is ` + "`agentchains/`" + ` by default. This file is written by a test from
+the paths themselves; the same is in ` + "`vault path-help agentchains/…`" + ` and in Vault's OpenAPI document.
+
+Times are RFC 3339 strings. Durations are taken as ` + "`10m`, `7d`" + ` or a number of seconds, and answered in
+seconds. An unknown field, or another JSON type than the one below, is a 400 that stores nothing; a
+number or a boolean may be the string that the ` + "`vault`" + ` command makes of it. LIST without ` + "`limit`" + ` is
+complete: keys with a slash at the end are segments with more below them.
+
+| status | means |
+|---|---|
+| 400 | the request is wrong, or an environment does not resolve |
+| 403 | the policy refuses, or every reason why an environment does not resolve is a refusal of scope |
+| 404 | there is no such entry, chain or agent |
+| 409 | ` + "`cas`" + ` does not match, or what is to be removed is in use |
+`
+
+func describePath(doc *strings.Builder, p *framework.Path) {
+	prefix, _, _ := strings.Cut(strings.TrimPrefix(p.Pattern, "^"), "(")
+	prefix = strings.TrimSuffix(prefix, "$")
+	fmt.Fprintf(doc, "\n## %s\n\n%s\n\n```text\n%s\n```\n\n", prefix, p.HelpSynopsis, strings.TrimSpace(p.HelpDescription))
+	fmt.Fprintf(doc, "| operation | does |\n|---|---|\n")
+	answers := map[string]map[string]*framework.FieldSchema{}
+	for _, op := range operationOrder {
+		h, ok := p.Operations[op]
+		if !ok {
+			continue
+		}
+		properties := h.Properties()
+		fmt.Fprintf(doc, "| %s | %s |\n", verbs[op], strings.TrimSpace(properties.Summary+" "+properties.Description))
+		if ok := properties.Responses[http.StatusOK]; ok != nil && op != logical.ListOperation && ok[0].Fields != nil {
+			answers[fmt.Sprint(slices.Sorted(maps.Keys(ok[0].Fields)))] = ok[0].Fields
+		}
+	}
+	describeFields(doc, "request", p.Fields)
+	for _, key := range slices.Sorted(maps.Keys(answers)) {
+		describeFields(doc, "answer", answers[key])
+	}
+}
+
+var operationOrder = []logical.Operation{
+	logical.CreateOperation, logical.UpdateOperation, logical.PatchOperation, logical.ReadOperation, logical.DeleteOperation, logical.ListOperation,
+}
+
+var verbs = map[logical.Operation]string{
+	logical.CreateOperation: "POST (create)", logical.UpdateOperation: "POST (update)", logical.PatchOperation: "PATCH",
+	logical.ReadOperation: "GET", logical.DeleteOperation: "DELETE", logical.ListOperation: "LIST",
+}
+
+func describeFields(doc *strings.Builder, title string, fields map[string]*framework.FieldSchema) {
+	if len(fields) == 0 {
+		return
+	}
+	fmt.Fprintf(doc, "\n| %s | type | |\n|---|---|---|\n", title)
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		f := fields[name]
+		note := ""
+		switch {
+		case f.DisplayAttrs != nil && f.DisplayAttrs.Sensitive:
+			note = " **Sensitive.**"
+		case f.Query:
+			note = " In the query."
+		}
+		fmt.Fprintf(doc, "| `%s` | %s | %s%s |\n", name, typeNames[f.Type], strings.ReplaceAll(f.Description, "<", "\\<"), note)
+	}
+}
+
+var typeNames = map[framework.FieldType]string{
+	framework.TypeString: "string", framework.TypeBool: "bool", framework.TypeInt: "integer", framework.TypeDurationSecond: "duration",
+	framework.TypeCommaStringSlice: "list of strings", framework.TypeMap: "object", framework.TypeSlice: "list",
+}
