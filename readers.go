@@ -1,10 +1,10 @@
 package agentchains
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -48,7 +48,7 @@ type reader struct {
 	LastRead    time.Time `json:"last_read"`
 }
 
-// readersEntry is the stored form: the latest mostReaders, latest first.
+// readersEntry is the stored form: the last mostReaders, the latest first.
 type readersEntry struct {
 	Readers []reader `json:"readers"`
 	More    int      `json:"more,omitempty"`
@@ -115,10 +115,8 @@ func (known *readersEntry) merge(current *readersNow) (merged *readersEntry, cha
 		byID[id] = r
 	}
 	merged.Readers = slices.SortedFunc(maps.Values(byID), func(x, y reader) int {
-		if c := y.LastRead.Compare(x.LastRead); c != 0 {
-			return c
-		}
-		return strings.Compare(x.Reader+x.Path, y.Reader+y.Path)
+		return cmp.Or(y.LastRead.Compare(x.LastRead), cmp.Compare(y.Version, x.Version),
+			cmp.Compare(x.Reader, y.Reader), cmp.Compare(x.Path, y.Path))
 	})
 	merged.More += current.more
 	if len(merged.Readers) > mostReaders {
