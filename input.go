@@ -30,18 +30,17 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 	return b.Backend.HandleRequest(ctx, req)
 }
 
-// HandleExistenceCheck answers that nothing exists for input that HandleRequest
-// is going to refuse.
+// HandleExistenceCheck looks at the path only, so that no body, however wrong,
+// decides whether Vault asks the policy for create or for update.
 func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (found, exists bool, err error) {
 	defer func() {
 		if b.recovered("existence check", recover()) {
 			found, exists, err = true, false, nil
 		}
 	}()
-	if b.checkInput(req) != nil {
-		return true, false, nil
-	}
-	return b.Backend.HandleExistenceCheck(ctx, req)
+	pathOnly := *req
+	pathOnly.Data = nil
+	return b.Backend.HandleExistenceCheck(ctx, &pathOnly)
 }
 
 // recovered logs a panic, without its value, which may hold anything. A panic

@@ -1,7 +1,6 @@
 package agentchains
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -142,7 +141,7 @@ func TestPanic(t *testing.T) {
 	if log := e.log.String(); strings.Contains(log, marker) || !strings.Contains(log, "panic") {
 		t.Error("the log is not as it should be")
 	}
-	found, exists, err := e.b.HandleExistenceCheck(context.Background(), e.request(update, "scopes/chain/c", nil))
+	found, exists, err := e.b.HandleExistenceCheck(t.Context(), e.request(update, "scopes/chain/c", nil))
 	if !found || exists || err != nil {
 		t.Error(found, exists, err)
 	}

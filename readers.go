@@ -126,18 +126,12 @@ func (known *readersEntry) merge(current *readersNow) (merged *readersEntry, cha
 	return merged, changed
 }
 
-// flush stores who read what since the last time, at most batch entries. What
-// cannot be stored is kept for the next time.
-func (rs *readers) flush(ctx context.Context, s logical.Storage, batch int) error {
+// flush stores who read what since the last time. What cannot be stored is kept
+// for the next time.
+func (rs *readers) flush(ctx context.Context, s logical.Storage) error {
 	rs.mu.Lock()
-	taken := map[string]*readersNow{}
-	for key, current := range rs.entries {
-		if len(taken) == batch {
-			break
-		}
-		taken[key] = current
-		delete(rs.entries, key)
-	}
+	taken := rs.entries
+	rs.entries = map[string]*readersNow{}
 	rs.mu.Unlock()
 	for key, current := range taken {
 		if err := flushOne(ctx, s, key, current); err != nil {

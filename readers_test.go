@@ -16,7 +16,7 @@ func (e *env) readersOf(path string) []any {
 
 func (e *env) flush() {
 	e.Helper()
-	if err := e.b.readers.flush(e.Context(), e.s, flushBatch); err != nil {
+	if err := e.b.readers.flush(e.Context(), e.s); err != nil {
 		e.Error(err)
 	}
 }
@@ -75,7 +75,7 @@ func TestReadersFlush(t *testing.T) {
 	e.write("all/org/OPENAI_API_KEY", "third")
 	e.environment(deployerPath)
 	e.s.arm(1, true)
-	if e.b.readers.flush(e.Context(), e.s, flushBatch) == nil {
+	if e.b.readers.flush(e.Context(), e.s) == nil {
 		e.Error("flush hides a storage fault")
 	}
 	e.s.disarm()

@@ -15,9 +15,6 @@ type worker struct {
 	done   chan struct{}
 }
 
-// flushBatch bounds one pass over the readers, and so how long Clean waits.
-const flushBatch = 1000
-
 // startWorker runs the worker until Clean.
 func (b *backend) startWorker(s logical.Storage) {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -45,7 +42,7 @@ func (b *backend) work(ctx context.Context, s logical.Storage) {
 	if !b.WriteSafeReplicationState() {
 		return
 	}
-	if err := b.readers.flush(ctx, s, flushBatch); err != nil && !isReadOnly(err) && ctx.Err() == nil {
+	if err := b.readers.flush(ctx, s); err != nil && !isReadOnly(err) && ctx.Err() == nil {
 		b.Logger().Warn("who read what is not stored yet, and is tried again", "error", err)
 	}
 }
