@@ -153,24 +153,6 @@ func (e *secretEntry) toResponse(a scope.Address, now time.Time) *logical.Respon
 	return &logical.Response{Data: data}
 }
 
-func (v *version) number() int {
-	if v == nil {
-		return 0
-	}
-	return v.Number
-}
-
-func (v *version) masked(a scope.Address) any {
-	if a.Kind == scope.Secret {
-		return v.Values[a.Name].Mask()
-	}
-	masked := make(map[string]any, len(v.Values))
-	for name, value := range v.Values {
-		masked[name] = value.Mask()
-	}
-	return masked
-}
-
 func (r redaction) plain() any {
 	if r.Members != nil {
 		return r.Members

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -17,8 +16,6 @@ import (
 )
 
 const (
-	maxValueSize     = 64 << 10
-	maxGroupSize     = 128 << 10
 	maxDescription   = 1024
 	maxMetadataKeys  = 64
 	maxMetadataKey   = 128
@@ -49,26 +46,6 @@ type secretEntry struct {
 	// RequestID is of the last request that changed the entry. After a crash of
 	// the plugin Vault sends the request that was in flight once more.
 	RequestID string `json:"request_id"`
-}
-
-// version is an immutable set of values. Its number is never used again.
-type version struct {
-	Number    int                         `json:"number"`
-	CreatedAt time.Time                   `json:"created_at"`
-	CreatedBy string                      `json:"created_by"`
-	ValidFrom time.Time                   `json:"valid_from"` // readers get it from then on
-	ExpiresAt time.Time                   `json:"expires_at"` // zero: never
-	Values    map[string]sensitive.String `json:"-"`
-}
-
-// tombstone is what stays of a version.
-type tombstone struct {
-	Number      int       `json:"number"`
-	CreatedAt   time.Time `json:"created_at"`
-	CreatedBy   string    `json:"created_by"`
-	DestroyedAt time.Time `json:"destroyed_at"`
-	DestroyedBy string    `json:"destroyed_by"`
-	Reason      string    `json:"reason"`
 }
 
 // redaction says which values are redacted from output: all, none, or those of
@@ -102,34 +79,6 @@ func (e *secretEntry) UnmarshalJSON(data []byte) error {
 	e.Pending.setValues(s.PendingValues)
 	return nil
 }
-
-func (v *version) reveal() map[string]string {
-	if v == nil {
-		return nil
-	}
-	values := make(map[string]string, len(v.Values))
-	for name, value := range v.Values {
-		values[name] = value.Reveal()
-	}
-	return values
-}
-
-func (v *version) setValues(values map[string]string) {
-	if v == nil {
-		return
-	}
-	v.Values = make(map[string]sensitive.String, len(values))
-	for name, value := range values {
-		v.Values[name] = sensitive.New(value)
-	}
-}
-
-func (v *version) expired(now time.Time) bool {
-	return !v.ExpiresAt.IsZero() && !now.Before(v.ExpiresAt)
-}
-
-// names returns the variables of the version, sorted.
-func (v *version) names() []string { return slices.Sorted(maps.Keys(v.Values)) }
 
 // readable returns the version that a new reader gets, or nil when all were revoked.
 func (e *secretEntry) readable(now time.Time) *version {
@@ -198,32 +147,6 @@ var (
 	sensitivities = []string{"low", "medium", "high", "critical"}
 	leakActions   = []string{"alert", "rotate", "revoke"}
 )
-
-func (v *version) validate() error {
-	size := 0
-	for name, value := range v.Values {
-		if err := scope.CheckVariable(name); err != nil {
-			return badRequest("a name in values %s", err)
-		}
-		text := value.Reveal()
-		switch {
-		case text == "":
-			return badRequest("the value of %s must not be empty", name)
-		case len(text) > maxValueSize:
-			return badRequest("the value of %s must be at most %d bytes", name, maxValueSize)
-		case strings.ContainsRune(text, 0):
-			return badRequest("the value of %s must not hold a NUL byte, which an environment variable cannot carry", name)
-		}
-		size += len(name) + len(text)
-	}
-	if len(v.Values) == 0 {
-		return badRequest("values must have at least one member")
-	}
-	if size > maxGroupSize {
-		return badRequest("values must be at most %d bytes together", maxGroupSize)
-	}
-	return nil
-}
 
 // getSecret returns the entry at an address, or nil. It is shared: read, never changed.
 func (b *backend) getSecret(ctx context.Context, s logical.Storage, a scope.Address) (*secretEntry, error) {

@@ -150,10 +150,6 @@ func (e *secretEntry) sentValues(req *logical.Request, d *framework.FieldData, a
 	return values, nil
 }
 
-func (v *version) equal(values map[string]sensitive.String) bool {
-	return v != nil && maps.EqualFunc(v.Values, values, sensitive.String.Equal)
-}
-
 // applyExpiry sets the expiry of the newest version, which is the one that was
 // sent, if one was.
 func (e *secretEntry) applyExpiry(d *framework.FieldData, now time.Time) error {

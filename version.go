@@ -1,0 +1,114 @@
+package agentchains
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/scope"
+	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/sensitive"
+)
+
+const (
+	maxValueSize = 64 << 10
+	maxGroupSize = 128 << 10
+)
+
+// version is an immutable set of values. Its number is never used again.
+type version struct {
+	Number    int                         `json:"number"`
+	CreatedAt time.Time                   `json:"created_at"`
+	CreatedBy string                      `json:"created_by"`
+	ValidFrom time.Time                   `json:"valid_from"` // readers get it from then on
+	ExpiresAt time.Time                   `json:"expires_at"` // zero: never
+	Values    map[string]sensitive.String `json:"-"`
+}
+
+// tombstone is what stays of a version.
+type tombstone struct {
+	Number      int       `json:"number"`
+	CreatedAt   time.Time `json:"created_at"`
+	CreatedBy   string    `json:"created_by"`
+	DestroyedAt time.Time `json:"destroyed_at"`
+	DestroyedBy string    `json:"destroyed_by"`
+	Reason      string    `json:"reason"`
+}
+
+func (v *version) reveal() map[string]string {
+	if v == nil {
+		return nil
+	}
+	values := make(map[string]string, len(v.Values))
+	for name, value := range v.Values {
+		values[name] = value.Reveal()
+	}
+	return values
+}
+
+func (v *version) setValues(values map[string]string) {
+	if v == nil {
+		return
+	}
+	v.Values = make(map[string]sensitive.String, len(values))
+	for name, value := range values {
+		v.Values[name] = sensitive.New(value)
+	}
+}
+
+func (v *version) expired(now time.Time) bool {
+	return !v.ExpiresAt.IsZero() && !now.Before(v.ExpiresAt)
+}
+
+// names returns the variables of the version, sorted.
+func (v *version) names() []string { return slices.Sorted(maps.Keys(v.Values)) }
+
+func (v *version) equal(values map[string]sensitive.String) bool {
+	return v != nil && maps.EqualFunc(v.Values, values, sensitive.String.Equal)
+}
+
+// number returns the version's number, and 0 when there is none.
+func (v *version) number() int {
+	if v == nil {
+		return 0
+	}
+	return v.Number
+}
+
+// masked returns what of the version's values may be shown.
+func (v *version) masked(a scope.Address) any {
+	if a.Kind == scope.Secret {
+		return v.Values[a.Name].Mask()
+	}
+	masked := make(map[string]any, len(v.Values))
+	for name, value := range v.Values {
+		masked[name] = value.Mask()
+	}
+	return masked
+}
+
+func (v *version) validate() error {
+	size := 0
+	for name, value := range v.Values {
+		if err := scope.CheckVariable(name); err != nil {
+			return badRequest("a name in values %s", err)
+		}
+		text := value.Reveal()
+		switch {
+		case text == "":
+			return badRequest("the value of %s must not be empty", name)
+		case len(text) > maxValueSize:
+			return badRequest("the value of %s must be at most %d bytes", name, maxValueSize)
+		case strings.ContainsRune(text, 0):
+			return badRequest("the value of %s must not hold a NUL byte, which an environment variable cannot carry", name)
+		}
+		size += len(name) + len(text)
+	}
+	if len(v.Values) == 0 {
+		return badRequest("values must have at least one member")
+	}
+	if size > maxGroupSize {
+		return badRequest("values must be at most %d bytes together", maxGroupSize)
+	}
+	return nil
+}
