@@ -57,12 +57,6 @@ func (c *cache) get(key string) (value any, ok bool, generation uint64) {
 	return item.value, ok, c.generation
 }
 
-func (c *cache) currentGeneration() uint64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.generation
-}
-
 // fill adds what was read from storage when the generation was as given.
 func (c *cache) fill(key string, value any, size int, generation uint64) {
 	c.mu.Lock()

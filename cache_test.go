@@ -71,6 +71,27 @@ func TestWarmRead(t *testing.T) {
 	}
 }
 
+// TestOvertakenResolution changes the chain while an agent of it is resolved:
+// what was made of the old definition is not kept.
+func TestOvertakenResolution(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.deployer()
+	e.start()
+	var once sync.Once
+	e.s.onOp = func(op string) {
+		if op == "get project/platform" {
+			once.Do(func() {
+				e.ok(update, "scopes/chain/deploy-pipeline", data{"agents": []any{data{"name": "Deployer"}}})
+			})
+		}
+	}
+	if got := e.environment(deployerPath); got == "" {
+		t.Error("the chain changed too early for this test")
+	}
+	e.is(e.environment(deployerPath), "")
+}
+
 // TestInvalidate sees what another node wrote.
 func TestInvalidate(t *testing.T) {
 	t.Parallel()

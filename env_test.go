@@ -232,7 +232,7 @@ type faultyStorage struct {
 	ops     []string   // what was asked since the last arm, as "put config"
 	failAt  int        // index in ops of the operation that fails; -1: none
 	crashed bool       // all operations after it fail too
-	onOp    func(op string)
+	onOp    func(op string) // called before each operation
 }
 
 var errStorage = errors.New("storage fault")
@@ -255,11 +255,14 @@ func (s *faultyStorage) disarm() []string {
 
 func (s *faultyStorage) fault(verb, key string) error {
 	s.mu.Lock()
+	onOp := s.onOp
+	s.mu.Unlock()
+	if onOp != nil {
+		onOp(verb + " " + key)
+	}
+	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ops = append(s.ops, verb+" "+key)
-	if s.onOp != nil {
-		s.onOp(verb + " " + key)
-	}
 	if n := len(s.ops); s.failAt > 0 && (n == s.failAt || s.crashed && n > s.failAt) {
 		return errStorage
 	}

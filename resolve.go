@@ -49,7 +49,8 @@ type resolved struct {
 // here, but in the resolution.
 func (b *backend) resolvePath(ctx context.Context, s logical.Storage, path string) (*resolution, error) {
 	key := resolutionKey(path)
-	if value, ok, generation := b.cache.get(key); ok {
+	value, ok, generation := b.cache.get(key)
+	if ok {
 		if r := value.(*resolution); r.holds(generation, b.now()) {
 			return r, nil
 		}
@@ -62,8 +63,9 @@ func (b *backend) resolvePath(ctx context.Context, s logical.Storage, path strin
 	if err != nil {
 		return nil, err
 	}
+	r.generation = generation // from before anything was read
 	// The outcome keeps its entries in memory, so it counts as large as they are.
-	b.cache.fill(key, r, r.size+cacheItemOverhead*len(r.results), r.generation)
+	b.cache.fill(key, r, r.size+cacheItemOverhead*len(r.results), generation)
 	return r, nil
 }
 
@@ -101,7 +103,7 @@ func (b *backend) requireAgent(ctx context.Context, s logical.Storage, path stri
 // resolveAgent resolves an agent of a chain that need not be stored.
 func (b *backend) resolveAgent(ctx context.Context, s logical.Storage, environment string, chain *scope.Definition, agent *scope.Agent) (*resolution, error) {
 	now := b.now()
-	r := &resolution{environment: environment, chain: chain, agent: agent, generation: b.cache.currentGeneration()}
+	r := &resolution{environment: environment, chain: chain, agent: agent}
 	request := scope.Request{Environment: environment, Chain: chain.Chain, Project: chain.Project, Agent: agent}
 	if chain.Project != "" {
 		project, err := b.getProject(ctx, s, chain.Project)

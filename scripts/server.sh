@@ -1,26 +1,37 @@
-# Sourced by dev and demo: a Vault in dev mode on a free loopback port, with the
-# engine registered and mounted and a file audit device. Everything it writes
-# is below $work, which cleanup removes.
+# shellcheck shell=bash
+# Sourced by dev and demo, which set $vault: a Vault in dev mode on a free
+# loopback port, with the engine registered and mounted and a file audit device.
+# Everything it writes is below $work, which cleanup removes.
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/agentchains.XXXXXX")
 export HOME=$work
 
+# cleanup ends what runs in the background: the server, which ends its plugin.
 cleanup() {
 	trap - EXIT
-	[[ -z ${server:-} ]] || { kill "$server" && wait "$server"; } 2>/dev/null || true
+	trap '' INT TERM
+	local pids tries=0
+	mapfile -t pids < <(jobs -p)
+	if ((${#pids[@]})); then
+		kill "${pids[@]}" 2>/dev/null || true
+		while kill -0 "${pids[@]}" 2>/dev/null && ((tries++ < 100)); do sleep 0.1; done
+		kill -KILL "${pids[@]}" 2>/dev/null || true
+	fi
 	rm -rf "$work"
 }
 trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
+# free_port stays below the ports that the kernel gives to outgoing connections.
 free_port() {
 	local port
-	while port=$((20000 + RANDOM % 20000)); (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do :; done
+	while port=$((20000 + RANDOM % 12000)); (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do :; done
 	echo "$port"
 }
 
 # start_server starts Vault, waits for it, and mounts the engine at agentchains/.
+# The audit log shows the engine's errors, which never hold a value, in clear.
 start_server() {
 	mkdir "$work/plugins"
 	cp bin/vault-plugin-secrets-agentchains "$work/plugins/"
@@ -44,5 +55,5 @@ start_server() {
 	sum=$(sha256sum "$work/plugins/vault-plugin-secrets-agentchains")
 	"$vault" audit enable file "file_path=$work/audit.log" >/dev/null
 	"$vault" plugin register -sha256="${sum%% *}" -command=vault-plugin-secrets-agentchains secret agentchains >/dev/null
-	"$vault" secrets enable agentchains >/dev/null
+	"$vault" secrets enable -audit-non-hmac-response-keys=error agentchains >/dev/null
 }
