@@ -228,10 +228,10 @@ func (c *clock) advance(d time.Duration) {
 // faultyStorage is a storage in memory of which an operation can fail.
 type faultyStorage struct {
 	logical.InmemStorage
-	mu      sync.Mutex // guards all below
-	ops     []string   // what was asked since the last arm, as "put config"
-	failAt  int        // index in ops of the operation that fails; -1: none
-	crashed bool       // all operations after it fail too
+	mu      sync.Mutex      // guards all below
+	ops     []string        // what was asked since the last arm, as "put config"
+	failAt  int             // index in ops of the operation that fails; -1: none
+	crashed bool            // all operations after it fail too
 	onOp    func(op string) // called before each operation
 }
 

@@ -3,6 +3,7 @@
 # loopback port, with the engine registered and mounted and a file audit device.
 # Everything it writes is below $work, which cleanup removes.
 
+: "${vault:?}"
 work=$(mktemp -d "${TMPDIR:-/tmp}/agentchains.XXXXXX")
 export HOME=$work
 
