@@ -61,7 +61,14 @@ complete: keys with a slash at the end are segments with more below them.
 func describePath(doc *strings.Builder, p *framework.Path) {
 	prefix, _, _ := strings.Cut(strings.TrimPrefix(p.Pattern, "^"), "(")
 	prefix = strings.TrimSuffix(prefix, "$")
-	fmt.Fprintf(doc, "\n## %s\n\n%s\n\n```text\n%s\n```\n\n", prefix, p.HelpSynopsis, strings.TrimSpace(p.HelpDescription))
+	fields := maps.Clone(p.Fields)
+	where := ""
+	if path := fields["path"]; path != nil {
+		where = fmt.Sprintf("`<path>` is %s%s\n\n", strings.ToLower(path.Description[:1]), path.Description[1:])
+		prefix += "<path>"
+		delete(fields, "path")
+	}
+	fmt.Fprintf(doc, "\n## `%s`\n\n%s\n\n%s```text\n%s\n```\n\n", prefix, p.HelpSynopsis, where, strings.TrimSpace(p.HelpDescription))
 	fmt.Fprintf(doc, "| operation | does |\n|---|---|\n")
 	answers := map[string]map[string]*framework.FieldSchema{}
 	for _, op := range operationOrder {
@@ -75,7 +82,7 @@ func describePath(doc *strings.Builder, p *framework.Path) {
 			answers[fmt.Sprint(slices.Sorted(maps.Keys(ok[0].Fields)))] = ok[0].Fields
 		}
 	}
-	describeFields(doc, "request", p.Fields)
+	describeFields(doc, "request", fields)
 	for _, key := range slices.Sorted(maps.Keys(answers)) {
 		describeFields(doc, "answer", answers[key])
 	}
@@ -104,7 +111,7 @@ func describeFields(doc *strings.Builder, title string, fields map[string]*frame
 		case f.Query:
 			note = " In the query."
 		}
-		fmt.Fprintf(doc, "| `%s` | %s | %s%s |\n", name, typeNames[f.Type], strings.ReplaceAll(f.Description, "<", "\\<"), note)
+		fmt.Fprintf(doc, "| `%s` | %s | %s%s |\n", name, typeNames[f.Type], f.Description, note)
 	}
 }
 

@@ -21,7 +21,7 @@ func pathField(description string) *framework.FieldSchema {
 	return &framework.FieldSchema{Type: framework.TypeString, Description: description, Required: true}
 }
 
-const agentPathHelp = "<environment>/<chain>/<agent>, such as prod/deploy-pipeline/Deployer."
+const agentPathHelp = "An environment, a chain and one of its agents, such as prod/deploy-pipeline/Deployer."
 
 // pagingFields adds what every LIST takes.
 func pagingFields(fields map[string]*framework.FieldSchema) map[string]*framework.FieldSchema {

@@ -39,7 +39,7 @@ func (b *backend) pathEntries(noun string, masked framework.FieldType) *framewor
 	return &framework.Path{
 		DisplayAttrs: displayAttrs("", noun),
 		Fields: pagingFields(map[string]*framework.FieldSchema{
-			"path":               pathField("<environment>/<scope>/<name>, such as prod/chain/deploy-pipeline/DATABASE_URL."),
+			"path":               pathField("An environment, a scope and a name, such as prod/chain/deploy-pipeline/DATABASE_URL."),
 			"cas":                {Type: framework.TypeInt, Description: "Write only if this is the newest version number; 0: only if there is no entry."},
 			"force":              {Type: framework.TypeBool, Description: "Do it although a rotation is under way or executions hold a version."},
 			"description":        {Type: framework.TypeString, Description: "What the entry is for."},
