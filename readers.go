@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/helper/locksutil"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/scope"
@@ -104,6 +105,7 @@ func (known *readersEntry) merge(current *readersNow) (merged *readersEntry, cha
 	if current == nil {
 		return merged, false
 	}
+	changed = current.more > 0
 	byID := map[readerID]reader{}
 	for _, r := range merged.Readers {
 		byID[r.readerID] = r
@@ -126,16 +128,41 @@ func (known *readersEntry) merge(current *readersNow) (merged *readersEntry, cha
 	return merged, changed
 }
 
-// flush stores who read what since the last time. What cannot be stored is kept
-// for the next time.
-func (rs *readers) flush(ctx context.Context, s logical.Storage) error {
+// take returns what was read since the last time.
+func (rs *readers) take() map[string]*readersNow {
 	rs.mu.Lock()
+	defer rs.mu.Unlock()
 	taken := rs.entries
 	rs.entries = map[string]*readersNow{}
-	rs.mu.Unlock()
+	return taken
+}
+
+// putBack keeps what was taken and could not be stored.
+func (rs *readers) putBack(taken map[string]*readersNow) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	for key, before := range taken {
+		current := rs.entries[key]
+		if current == nil {
+			rs.entries[key] = before
+			continue
+		}
+		current.more += before.more
+		for id, r := range before.seen {
+			if _, again := current.seen[id]; !again {
+				current.seen[id] = r
+			}
+		}
+	}
+}
+
+// flushReaders stores who read what since the last time. What cannot be stored
+// is kept for the next time.
+func (b *backend) flushReaders(ctx context.Context, s logical.Storage) error {
+	taken := b.readers.take()
 	for key, current := range taken {
-		if err := flushOne(ctx, s, key, current); err != nil {
-			rs.putBack(taken)
+		if err := b.flushReadersOf(ctx, s, key, current); err != nil {
+			b.readers.putBack(taken)
 			return err
 		}
 		delete(taken, key)
@@ -143,7 +170,15 @@ func (rs *readers) flush(ctx context.Context, s logical.Storage) error {
 	return nil
 }
 
-func flushOne(ctx context.Context, s logical.Storage, key string, current *readersNow) error {
+func (b *backend) flushReadersOf(ctx context.Context, s logical.Storage, key string, current *readersNow) error {
+	// The entry is not deleted meanwhile: its readers would stay behind.
+	lock := locksutil.LockForKey(b.folderLocks, folder(current.address.Kind, current.address.Place))
+	lock.RLock()
+	defer lock.RUnlock()
+	e, err := b.getSecret(ctx, s, current.address)
+	if err != nil || e == nil {
+		return err
+	}
 	known, err := getJSON[readersEntry](ctx, s, key)
 	if err != nil {
 		return err
@@ -154,17 +189,6 @@ func flushOne(ctx context.Context, s logical.Storage, key string, current *reade
 	}
 	_, err = putJSON(ctx, s, key, merged)
 	return err
-}
-
-// putBack keeps what was not stored, unless it was read again meanwhile.
-func (rs *readers) putBack(taken map[string]*readersNow) {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	for key, current := range taken {
-		if rs.entries[key] == nil {
-			rs.entries[key] = current
-		}
-	}
 }
 
 // forget drops what is known about an entry that was deleted.

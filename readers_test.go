@@ -16,7 +16,7 @@ func (e *env) readersOf(path string) []any {
 
 func (e *env) flush() {
 	e.Helper()
-	if err := e.b.readers.flush(e.Context(), e.s); err != nil {
+	if err := e.b.flushReaders(e.Context(), e.s); err != nil {
 		e.Error(err)
 	}
 }
@@ -75,13 +75,41 @@ func TestReadersFlush(t *testing.T) {
 	e.write("all/org/OPENAI_API_KEY", "third")
 	e.environment(deployerPath)
 	e.s.arm(1, true)
-	if e.b.readers.flush(e.Context(), e.s) == nil {
+	if e.b.flushReaders(e.Context(), e.s) == nil {
 		e.Error("flush hides a storage fault")
 	}
 	e.s.disarm()
 	e.flush()
 	e.start()
 	e.is(e.readersOf("all/org/OPENAI_API_KEY")[0].(data)["version"], 3)
+}
+
+// TestReadersFlushFails keeps who read before a Put that fails, beside who read
+// while it failed.
+func TestReadersFlushFails(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.deployer()
+	readAs := func(entity string) {
+		req := e.request(read, "env/prod/deploy-pipeline/CodeAnalyzer", nil)
+		req.EntityID = entity
+		e.send(req)
+	}
+	readAs("first")
+	e.s.onOp = func(op string) {
+		if strings.HasPrefix(op, "put readers/") {
+			readAs("second")
+		}
+	}
+	e.s.arm(1, true)
+	if e.b.flushReaders(e.Context(), e.s) == nil {
+		t.Error("flush hides a storage fault")
+	}
+	e.s.disarm()
+	e.s.onOp = nil
+	e.flush()
+	e.start()
+	e.is(len(e.readersOf("all/org/OPENAI_API_KEY")), 2)
 }
 
 // TestReadersBounded counts the readers beyond those that are kept.

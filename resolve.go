@@ -150,7 +150,7 @@ func scopeEntry(e *secretEntry, v *version, now time.Time) *scope.Entry {
 	entry := &scope.Entry{Restricted: e.Restricted, ChainsAllowed: e.ChainsAllowed}
 	switch {
 	case v == nil:
-		entry.State = scope.Revoked
+		entry.State, entry.Version = scope.Revoked, e.LastVersion
 		return entry
 	case v.expired(now):
 		entry.State = scope.Expired

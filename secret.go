@@ -208,8 +208,11 @@ func (b *backend) deleteSecret(ctx context.Context, s logical.Storage, a scope.A
 	lock.Lock()
 	defer lock.Unlock()
 	e, err := getJSON[secretEntry](ctx, s, secretKey(a))
-	if err != nil || e == nil {
+	if err != nil {
 		return err
+	}
+	if e == nil { // an earlier try may have got as far as this
+		return b.deletePlaceIfEmptyLocked(ctx, s, a)
 	}
 	if _, err := putJSON(ctx, s, deletedKey(a), deletedEntry{e.LastVersion}); err != nil {
 		return err

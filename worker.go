@@ -42,7 +42,7 @@ func (b *backend) work(ctx context.Context, s logical.Storage) {
 	if !b.WriteSafeReplicationState() {
 		return
 	}
-	if err := b.readers.flush(ctx, s); err != nil && !isReadOnly(err) && ctx.Err() == nil {
+	if err := b.flushReaders(ctx, s); err != nil && !isReadOnly(err) && ctx.Err() == nil {
 		b.Logger().Warn("who read what is not stored yet, and is tried again", "error", err)
 	}
 }

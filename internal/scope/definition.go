@@ -80,7 +80,7 @@ func ParseAgents(v any) ([]Agent, error) {
 }
 
 func (a *Agent) parse(place string, v any) error {
-	fields, err := object(place, v, "name", "secrets", "groups")
+	fields, err := object(place, "an object", v, "name", "secrets", "groups")
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (r *Reference) parse(place string, v any, kind Kind) error {
 		r.Name = name
 		return prefix(place+" ", check(name))
 	}
-	fields, err := object(place, v, known...)
+	fields, err := object(place, "a name or an object", v, known...)
 	if err != nil {
 		return err
 	}
@@ -163,11 +163,12 @@ func (r *Reference) parse(place string, v any, kind Kind) error {
 	return nil
 }
 
-// object returns v as an object that has no fields but the known ones.
-func object(place string, v any, known ...string) (map[string]any, error) {
+// object returns v as an object that has no fields but the known ones. The
+// expected form is for the error.
+func object(place, expected string, v any, known ...string) (map[string]any, error) {
 	fields, ok := v.(map[string]any)
 	if !ok {
-		return nil, fmt.Errorf("%s must be a name or an object", place)
+		return nil, fmt.Errorf("%s must be %s", place, expected)
 	}
 	for name := range fields {
 		if !slices.Contains(known, name) {

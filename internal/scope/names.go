@@ -20,19 +20,20 @@ var (
 
 	// keyPattern is what the keys of well-known issuers look like. A name that
 	// matches is a key that somebody pasted into the wrong place.
-	keyPattern = regexp.MustCompile(`(?i)^(` + strings.Join([]string{
-		`sk-[a-z0-9_-]{12,}`,                      // OpenAI, Anthropic, OpenRouter
-		`[srp]k_(live|test)_[a-z0-9]{8,}`,         // Stripe
-		`(akia|asia|aida|aroa)[a-z0-9]{12,}`,      // AWS
-		`gh[pousr]_[a-z0-9]{12,}`,                 // GitHub
-		`github_pat_[a-z0-9_]{12,}`,               // GitHub, fine-grained
-		`glpat-[a-z0-9_-]{12,}`,                   // GitLab
-		`xox[abeprs]-[a-z0-9-]{10,}`,              // Slack
-		`aiza[a-z0-9_-]{30,}`,                     // Google
-		`npm_[a-z0-9]{30,}`,                       // npm
-		`hvs[._-][a-z0-9_-]{20,}`,                 // Vault
-		`eyj[a-z0-9_-]{16,}`,                      // JSON web tokens
-		`(dop_v1|shpat|lin_api|dckr_pat)_\w{16,}`, // Doppler, Shopify, Linear, Docker
+	keyPattern = regexp.MustCompile(`^(` + strings.Join([]string{
+		`sk-(proj|ant|svcacct|or|live|test)-[A-Za-z0-9_-]{8,}`, // OpenAI, Anthropic, OpenRouter
+		`sk-[A-Za-z0-9]{16,}`,                                // OpenAI, older
+		`[srp]k_(live|test)_[A-Za-z0-9]{8,}`,                 // Stripe
+		`(AKIA|ASIA|AIDA|AROA)[A-Z0-9]{16}`,                  // AWS
+		`gh[pousr]_[A-Za-z0-9]{12,}`,                         // GitHub
+		`github_pat_[A-Za-z0-9_]{12,}`,                       // GitHub, fine-grained
+		`glpat-[A-Za-z0-9_-]{12,}`,                           // GitLab
+		`xox[abeprs]-[A-Za-z0-9-]{10,}`,                      // Slack
+		`AIza[A-Za-z0-9_-]{30,}`,                             // Google
+		`npm_[A-Za-z0-9]{30,}`,                               // npm
+		`hv[bs][._-][A-Za-z0-9_-]{20,}`,                      // Vault
+		`eyJ[A-Za-z0-9_-]{16,}`,                              // JSON web tokens
+		`(dop_v1|shpat|lin_api|dckr_pat)_[A-Za-z0-9_-]{16,}`, // Doppler, Shopify, Linear, Docker
 	}, "|") + `)$`)
 )
 
