@@ -10,7 +10,7 @@ export HOME=$work
 # cleanup ends what runs in the background: the server, which ends its plugin.
 cleanup() {
 	trap - EXIT
-	trap '' INT TERM
+	trap '' HUP INT TERM
 	local pids tries=0
 	mapfile -t pids < <(jobs -p)
 	if ((${#pids[@]})); then
@@ -21,6 +21,7 @@ cleanup() {
 	rm -rf "$work"
 }
 trap cleanup EXIT
+trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
