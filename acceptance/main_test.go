@@ -1,0 +1,73 @@
+// Package acceptance tests the engine as its users meet it: the built plugin
+// in a real Vault with an audit device, through Vault's API and its command,
+// with real policies and tokens. It needs Linux, bin/ from make build, and
+// VAULT_ACC=1.
+package acceptance
+
+import (
+	"fmt"
+	"os"
+	"testing"
+)
+
+// vault is the server that all tests share, each with a mount of its own. It is
+// nil without VAULT_ACC=1.
+var vault *server
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	if os.Getenv("VAULT_ACC") != "1" {
+		return m.Run()
+	}
+	dir, err := os.MkdirTemp("", "acc")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	code := 1
+	if vault, err = startServer(dir); err != nil {
+		fmt.Fprintln(os.Stderr, "start Vault:", err)
+	} else {
+		code = finish(m.Run())
+	}
+	if code != 0 {
+		fmt.Fprintln(os.Stderr, "what Vault wrote is kept in", dir)
+	} else if err := os.RemoveAll(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	return code
+}
+
+// finish stops Vault, and searches for leaks when nothing can be written any more.
+func finish(code int) int {
+	if err := vault.stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "stop Vault:", err)
+		code = 1
+	}
+	for _, name := range []string{auditFile, logFile} {
+		text, err := os.ReadFile(vault.path(name))
+		if err != nil || len(text) == 0 {
+			fmt.Fprintf(os.Stderr, "%s cannot be searched for leaks: %d bytes, %v\n", name, len(text), err)
+			code = 1
+		}
+		secrets.note(name, text)
+	}
+	for _, leak := range secrets.leaks() {
+		fmt.Fprintln(os.Stderr, "LEAK:", leak)
+		code = 1
+	}
+	return code
+}
+
+// needVault marks a test of this package: it needs the shared server, and runs
+// in parallel with the others.
+func needVault(t *testing.T) {
+	t.Helper()
+	if vault == nil {
+		t.Skip("set VAULT_ACC=1: make build && VAULT_ACC=1 go test ./acceptance/")
+	}
+	t.Parallel()
+}
