@@ -78,7 +78,7 @@ func describePath(doc *strings.Builder, p *framework.Path) {
 		}
 		properties := h.Properties()
 		fmt.Fprintf(doc, "| %s | %s |\n", verbs[op], strings.TrimSpace(properties.Summary+" "+properties.Description))
-		if ok := properties.Responses[http.StatusOK]; ok != nil && op != logical.ListOperation && ok[0].Fields != nil {
+		if ok := properties.Responses[http.StatusOK]; ok != nil && ok[0].Fields != nil {
 			answers[fmt.Sprint(slices.Sorted(maps.Keys(ok[0].Fields)))] = ok[0].Fields
 		}
 	}

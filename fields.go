@@ -2,7 +2,6 @@ package agentchains
 
 import (
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -23,44 +22,12 @@ func pathField(description string) *framework.FieldSchema {
 
 const agentPathHelp = "An environment, a chain and one of its agents, such as prod/deploy-pipeline/Deployer."
 
-// pagingFields adds what every LIST takes.
-func pagingFields(fields map[string]*framework.FieldSchema) map[string]*framework.FieldSchema {
-	fields["after"] = &framework.FieldSchema{Type: framework.TypeString, Query: true, Description: "List only what sorts after this key."}
-	fields["limit"] = &framework.FieldSchema{Type: framework.TypeInt, Query: true, Description: "List at most this many keys. Without it the list is complete."}
-	return fields
-}
-
-// list answers a LIST with the page of keys, which are sorted, that was asked for.
-func list(keys []string, d *framework.FieldData) (*logical.Response, error) {
-	limit := d.Get("limit").(int)
-	if limit < 0 {
-		return respond(badRequest("limit must not be negative"))
-	}
-	if after := d.Get("after").(string); after != "" {
-		at, found := slices.BinarySearch(keys, after)
-		if found {
-			at++
-		}
-		keys = keys[at:]
-	}
-	if limit > 0 && len(keys) > limit {
-		keys = keys[:limit]
-	}
-	return logical.ListResponse(keys), nil
-}
-
 func okResponse(fields map[string]*framework.FieldSchema) map[int][]framework.Response {
 	return map[int][]framework.Response{http.StatusOK: {{Description: http.StatusText(http.StatusOK), Fields: fields}}}
 }
 
 func noContent() map[int][]framework.Response {
 	return map[int][]framework.Response{http.StatusNoContent: {{Description: http.StatusText(http.StatusNoContent)}}}
-}
-
-func listResponse() map[int][]framework.Response {
-	return okResponse(map[string]*framework.FieldSchema{
-		"keys": {Type: framework.TypeStringSlice, Description: "Entries, and with a slash at the end the segments below."},
-	})
 }
 
 // timeString gives a time as every answer does, and nothing for the zero time.

@@ -37,6 +37,9 @@ var examples = map[string]string{
 
 func example(p *framework.Path) string {
 	prefix, _, _ := strings.Cut(strings.TrimPrefix(p.Pattern, "^"), "(")
+	if p.Operations[lists] != nil {
+		return prefix
+	}
 	return examples[strings.TrimSuffix(prefix, "$")]
 }
 

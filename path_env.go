@@ -15,9 +15,7 @@ func (b *backend) pathEnv() *framework.Path {
 	return &framework.Path{
 		Pattern:      "env/" + framework.MatchAllRegex("path"),
 		DisplayAttrs: displayAttrs("", "environment"),
-		Fields: pagingFields(map[string]*framework.FieldSchema{
-			"path": pathField(agentPathHelp),
-		}),
+		Fields:       map[string]*framework.FieldSchema{"path": pathField(agentPathHelp)},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: &framework.PathOperation{
 				Callback:     b.envRead,
@@ -26,16 +24,14 @@ func (b *backend) pathEnv() *framework.Path {
 				DisplayAttrs: displayAttrs("read", "environment"),
 				Responses:    okResponse(nil),
 			},
-			logical.ListOperation: &framework.PathOperation{
-				Callback:     b.envList,
-				Summary:      "List environments, the chains in one, and the agents of a chain.",
-				DisplayAttrs: displayAttrs("list", "environments"),
-				Responses:    listResponse(),
-			},
 		},
 		HelpSynopsis:    "The environment of an agent, flat.",
 		HelpDescription: envHelp,
 	}
+}
+
+func (b *backend) pathEnvList() *framework.Path {
+	return pathList("env/", "environments", "List environments, the chains in one, and the agents of a chain.", b.envList)
 }
 
 const envHelp = `

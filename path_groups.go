@@ -15,6 +15,10 @@ func (b *backend) pathGroups() *framework.Path {
 	return p
 }
 
+func (b *backend) pathGroupsList() *framework.Path {
+	return pathList("groups/", "groups", "List groups, and the segments below a path.", b.entryList)
+}
+
 const groupsHelp = `
 A group is stored at <environment>/<scope>/<group>, as in prod/org/aws-deploy.
 An agent that lists the group gets all its variables, always of one version.

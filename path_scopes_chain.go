@@ -14,13 +14,13 @@ func (b *backend) pathScopesChain() *framework.Path {
 	return &framework.Path{
 		Pattern:      "scopes/chain/" + framework.MatchAllRegex("path"),
 		DisplayAttrs: displayAttrs("", "chain"),
-		Fields: pagingFields(map[string]*framework.FieldSchema{
+		Fields: map[string]*framework.FieldSchema{
 			"path":        pathField("The name of the chain, 1 to 4 segments, such as billing/invoice-generator."),
 			"chain":       {Type: framework.TypeString, Description: "The name of the chain again, as definition files have it."},
 			"project":     {Type: framework.TypeString, Description: "The project that the chain belongs to. It need not exist or allow the chain yet."},
 			"max_runtime": {Type: framework.TypeDurationSecond, Description: "The longest time that an execution lives. Without it, or 0: the mount's limit."},
 			"agents":      {Type: framework.TypeSlice, Description: "Objects with name, secrets and groups. A reference is a name, or an object with name, as and optional."},
-		}),
+		},
 		ExistenceCheck: b.chainExists,
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.CreateOperation: &framework.PathOperation{
@@ -35,13 +35,14 @@ func (b *backend) pathScopesChain() *framework.Path {
 			logical.DeleteOperation: &framework.PathOperation{
 				Callback: b.chainDelete, Summary: "Delete the definition of a chain. Its secrets stay.", DisplayAttrs: displayAttrs("delete", "chain"), Responses: noContent(),
 			},
-			logical.ListOperation: &framework.PathOperation{
-				Callback: b.chainList, Summary: "List chains and the segments below a path.", DisplayAttrs: displayAttrs("list", "chains"), Responses: listResponse(),
-			},
 		},
 		HelpSynopsis:    "Chain definitions: the agents of a chain and what each may see.",
 		HelpDescription: chainHelp,
 	}
+}
+
+func (b *backend) pathScopesChainList() *framework.Path {
+	return pathList("scopes/chain/", "chains", "List chains, and the segments below a path.", b.chainList)
 }
 
 const chainHelp = `

@@ -14,10 +14,10 @@ func (b *backend) pathScopesProject() *framework.Path {
 	return &framework.Path{
 		Pattern:      "scopes/project/" + framework.MatchAllRegex("path"),
 		DisplayAttrs: displayAttrs("", "project"),
-		Fields: pagingFields(map[string]*framework.FieldSchema{
+		Fields: map[string]*framework.FieldSchema{
 			"path":           pathField("The name of the project."),
 			"chains_allowed": {Type: framework.TypeCommaStringSlice, Description: "Chains that may see the project's secrets: exact names, or prefix/*. Without a list none may."},
-		}),
+		},
 		ExistenceCheck: b.projectExists,
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.CreateOperation: &framework.PathOperation{
@@ -32,13 +32,14 @@ func (b *backend) pathScopesProject() *framework.Path {
 			logical.DeleteOperation: &framework.PathOperation{
 				Callback: b.projectDelete, Summary: "Delete the definition of a project. Its secrets stay, and no chain sees them.", DisplayAttrs: displayAttrs("delete", "project"), Responses: noContent(),
 			},
-			logical.ListOperation: &framework.PathOperation{
-				Callback: b.projectList, Summary: "List projects.", DisplayAttrs: displayAttrs("list", "projects"), Responses: listResponse(),
-			},
 		},
 		HelpSynopsis:    "Projects: which chains share secrets.",
 		HelpDescription: projectHelp,
 	}
+}
+
+func (b *backend) pathScopesProjectList() *framework.Path {
+	return pathList("scopes/project/", "projects", "List projects.", b.projectList)
 }
 
 const projectHelp = `

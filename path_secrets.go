@@ -25,6 +25,10 @@ func (b *backend) pathSecrets() *framework.Path {
 	return p
 }
 
+func (b *backend) pathSecretsList() *framework.Path {
+	return pathList("secrets/", "secrets", "List secrets, and the segments below a path.", b.entryList)
+}
+
 const secretsHelp = `
 A secret is stored at <environment>/<scope>/<NAME>, where the scope is org,
 project/<project>, chain/<chain> or agent/<chain>/<agent>, as in
@@ -38,7 +42,7 @@ func (b *backend) pathEntries(noun string, masked framework.FieldType) *framewor
 	answer := func() map[int][]framework.Response { return okResponse(entryFields(masked)) }
 	return &framework.Path{
 		DisplayAttrs: displayAttrs("", noun),
-		Fields: pagingFields(map[string]*framework.FieldSchema{
+		Fields: map[string]*framework.FieldSchema{
 			"path":               pathField("An environment, a scope and a name, such as prod/chain/deploy-pipeline/DATABASE_URL."),
 			"cas":                {Type: framework.TypeInt, Description: "Write only if this is the newest version number; 0: only if there is no entry."},
 			"force":              {Type: framework.TypeBool, Description: "Do it although a rotation is under way or executions hold a version."},
@@ -50,7 +54,7 @@ func (b *backend) pathEntries(noun string, masked framework.FieldType) *framewor
 			"redact":             {Type: framework.TypeCommaStringSlice, Description: "Redact the value from output: true (the default), false, or a list of a group's members."},
 			"on_leak":            {Type: framework.TypeString, AllowedValues: []any{"alert", "rotate", "revoke"}, Description: "What follows when the value was seen in output: alert (the default), rotate or revoke."},
 			"custom_metadata":    {Type: framework.TypeMap, Description: "Up to 64 keys with strings. An update replaces them all, a patch merges."},
-		}),
+		},
 		ExistenceCheck: b.entryExists,
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.CreateOperation: &framework.PathOperation{
@@ -67,9 +71,6 @@ func (b *backend) pathEntries(noun string, masked framework.FieldType) *framewor
 			},
 			logical.DeleteOperation: &framework.PathOperation{
 				Callback: b.entryDelete, Summary: "Delete a " + noun + " with all its versions.", DisplayAttrs: displayAttrs("delete", noun), Responses: noContent(),
-			},
-			logical.ListOperation: &framework.PathOperation{
-				Callback: b.entryList, Summary: "List " + noun + "s and the segments below a path.", DisplayAttrs: displayAttrs("list", noun+"s"), Responses: listResponse(),
 			},
 		},
 	}

@@ -207,10 +207,8 @@ func TestSecretPath(t *testing.T) {
 			"prod/org/LD_PRELOAD":      "must not be a variable that makes programs load",
 			"prod/org/AGENTCHAINS_X":   "reserved",
 			"prod/org/aws-deploy":      "use groups/",
-			"prod/org/":                "the path must be <environment>/<scope>/<name>",
 			"prod/org/key-1":           "use groups/",
 			"prod/org/Key":             "must be an environment variable",
-			"":                         "the path must be <environment>/<scope>/<name>",
 		} {
 			e.fails(400, update, "secrets/"+path, data{"value": "x"}, text)
 			if path != "test/org/KEY" {
@@ -218,6 +216,7 @@ func TestSecretPath(t *testing.T) {
 			}
 		}
 		e.fails(400, read, "groups/prod/org/KEY", nil, "use secrets/")
+		e.fails(405, read, "secrets/prod/org/", nil, "unsupported operation") // it can only be listed
 		e.is(len(e.stored("")), 0)
 	})
 }

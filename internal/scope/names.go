@@ -55,6 +55,10 @@ var (
 	dangerousPrefixes = []string{"LD_", "DYLD_", "GIT_CONFIG"}
 )
 
+// pathWords stand where an environment stands in other paths, as in
+// scopes/chain/: a policy on +/<environment>/* means both.
+var pathWords = nameSet("org project chain agent secret execution run")
+
 // reservedPrefix begins the variables that the runner itself gives an agent.
 const reservedPrefix = "AGENTCHAINS_"
 
@@ -86,6 +90,9 @@ func checkName(pattern *regexp.Regexp, name, rule string) error {
 func CheckEnvironment(name string) error {
 	if name == All {
 		return errors.New("must not be all, which means every environment")
+	}
+	if pathWords[name] {
+		return errors.New("must not be a word of the API's own paths, which a policy for the environment would grant too")
 	}
 	return checkName(environmentPattern, name, "must be 1 to 32 lower-case letters, digits or -, and begin with a letter")
 }

@@ -17,7 +17,7 @@ var addresses = map[string]scope.Address{
 	"prod/org/aws-deploy":                          {Place: scope.Place{Environment: "prod"}, Kind: scope.Group, Name: "aws-deploy"},
 	"all/agent/billing/invoice-generator/Ledger/g": {Place: scope.Place{Environment: scope.All, Scope: scope.Scope{Chain: "billing/invoice-generator", Agent: "Ledger"}}, Kind: scope.Group, Name: "g"},
 	// The words of a scope are names too, further on.
-	"org/org/ORG":                  {Place: scope.Place{Environment: "org"}, Kind: scope.Secret, Name: "ORG"},
+	"org1/org/ORG":                 {Place: scope.Place{Environment: "org1"}, Kind: scope.Secret, Name: "ORG"},
 	"prod/chain/chain/agent/CHAIN": {Place: scope.Place{Environment: "prod", Scope: scope.Scope{Chain: "chain/agent"}}, Kind: scope.Secret, Name: "CHAIN"},
 	"prod/agent/agent/agent/agent": {Place: scope.Place{Environment: "prod", Scope: scope.Scope{Chain: "agent", Agent: "agent"}}, Kind: scope.Group, Name: "agent"},
 }

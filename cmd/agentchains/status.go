@@ -1,0 +1,91 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// A status is the answer of status.
+type status struct {
+	Version   string            `json:"version"`
+	StartedAt time.Time         `json:"started_at"`
+	Expired   []expiry          `json:"expired"`
+	Expiring  []expiry          `json:"expiring"`
+	Counters  map[string]uint64 `json:"counters"`
+}
+
+type expiry struct {
+	Path      string    `json:"path"`
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+func newStatus(mount *string) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show what needs attention, and how much is read",
+		Long:  strings.TrimSpace(statusHelp),
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			data, err := readVault(cmd, *mount, "status")
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), data)
+			}
+			var s status
+			if err := json.Unmarshal(data, &s); err != nil {
+				return fmt.Errorf("status: decode: %w", err)
+			}
+			return s.print(cmd.OutOrStdout(), time.Now())
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the engine's answer as JSON")
+	return cmd
+}
+
+const statusHelp = `
+Show the secrets and groups that have expired or expire within 7 days, at most
+100 of each, and what was read since the engine was started on this node. The
+token needs read on status.
+
+Exit codes: 0 the status was read, 2 it was not.
+`
+
+func (s *status) print(w io.Writer, now time.Time) error {
+	c := s.Counters
+	t := newTable(w)
+	printRow(t, "Engine", fmt.Sprintf("%s, started %s (%s ago)", s.Version, s.StartedAt.Format(time.RFC3339), now.Sub(s.StartedAt).Round(time.Second)))
+	printRow(t, "Read", fmt.Sprintf("env %d, creds %d, reveal %d, refused %d", c["env_reads"], c["creds_reads"], c["reveal_reads"], c["refused_reads"]))
+	printRow(t, "Cache", fmt.Sprintf("%d entries, %s of %s, %d hits, %d misses", c["cache_entries"], bytesString(c["cache_bytes"]), bytesString(c["cache_limit_bytes"]), c["cache_hits"], c["cache_misses"]))
+	printRow(t, "Expired", strconv.Itoa(len(s.Expired)))
+	printExpiries(t, s.Expired)
+	printRow(t, "Expiring", strconv.Itoa(len(s.Expiring)))
+	printExpiries(t, s.Expiring)
+	return t.Flush()
+}
+
+func printExpiries(t *tabwriter.Writer, list []expiry) {
+	for _, e := range list {
+		printRow(t, "", e.ExpiresAt.Format(time.RFC3339)+"  "+e.Path)
+	}
+}
+
+// bytesString returns a number of bytes in the largest unit that leaves one.
+func bytesString(n uint64) string {
+	for _, unit := range []string{"bytes", "KiB", "MiB"} {
+		if n < 10<<10 {
+			return fmt.Sprintf("%d %s", n, unit)
+		}
+		n >>= 10
+	}
+	return fmt.Sprintf("%d GiB", n)
+}
