@@ -1,0 +1,98 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// children returns the processes that a process started, with their binaries.
+func children(parent int) map[int]string {
+	found := map[int]string{}
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", parent))
+	for _, list := range lists {
+		pids, _ := os.ReadFile(list) // a thread may have ended meanwhile
+		for _, field := range strings.Fields(string(pids)) {
+			if pid, err := strconv.Atoi(field); err == nil {
+				found[pid] = binaryOf(pid)
+			}
+		}
+	}
+	return found
+}
+
+// binaryOf returns the binary that a process runs, or nothing.
+func binaryOf(pid int) string {
+	binary, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	return binary
+}
+
+// engine returns the one process of the engine.
+func (v *vault) engine() (int, error) {
+	var pids []int
+	for pid, binary := range children(v.process.Process.Pid) {
+		if binary == filepath.Join(v.plugins, engineCommand) {
+			pids = append(pids, pid)
+		}
+	}
+	if len(pids) != 1 {
+		return 0, fmt.Errorf("there are %d processes of the engine, not one", len(pids))
+	}
+	return pids[0], nil
+}
+
+// memory is what a process takes, in bytes.
+type memory struct {
+	resident int64
+	peak     int64 // the most that was ever resident
+}
+
+func memoryOf(pid int) (memory, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return memory{}, err
+	}
+	resident, err := kilobytes(string(status), "VmRSS")
+	if err != nil {
+		return memory{}, err
+	}
+	peak, err := kilobytes(string(status), "VmHWM")
+	return memory{resident << 10, peak << 10}, err
+}
+
+// kilobytes returns a field of /proc/<pid>/status.
+func kilobytes(status, name string) (n int64, err error) {
+	_, rest, _ := strings.Cut(status, "\n"+name+":")
+	_, err = fmt.Sscanf(rest, "%d kB", &n)
+	return n, err
+}
+
+// cpuTime returns what Vault and its plugins have used of the processors.
+func (v *vault) cpuTime() (time.Duration, error) {
+	server, total := v.process.Process.Pid, time.Duration(0)
+	for _, pid := range append(slices.Collect(maps.Keys(children(server))), server) {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			return 0, err
+		}
+		// The fields are counted from behind the command, which may hold spaces.
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		for _, ticks := range fields[11:13] { // utime and stime
+			n, err := strconv.Atoi(ticks)
+			if err != nil {
+				return 0, err
+			}
+			total += time.Duration(n) * tick
+		}
+	}
+	return total, nil
+}
+
+// tick is the unit of /proc/<pid>/stat: USER_HZ is 100 on every Linux.
+const tick = 10 * time.Millisecond

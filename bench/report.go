@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// report is the outcome, as it is written to the JSON file.
+type report struct {
+	Setup       setup          `json:"setup"`
+	Reads       []readResult   `json:"reads"`
+	Comparisons []comparison   `json:"comparisons"`
+	Starts      []float64      `json:"start_seconds"` // each from the kill to the first answer
+	Memory      []memoryResult `json:"memory"`
+}
+
+// setup is what was measured, and where.
+type setup struct {
+	Date    string  `json:"date"`
+	Go      string  `json:"go"`
+	CPU     string  `json:"cpu"`
+	CPUs    int     `json:"cpus"`
+	Vault   string  `json:"vault"`
+	Storage string  `json:"storage"`
+	Clients int     `json:"clients"`
+	Seconds float64 `json:"round_seconds"`
+}
+
+// readResult is a read with its rounds, and the median of each figure.
+type readResult struct {
+	Read string `json:"read"`
+	round
+	Rounds []round `json:"rounds"`
+}
+
+// round is what one round of a read gave.
+type round struct {
+	PerSecond float64 `json:"per_second"`
+	P50       float64 `json:"p50_ms"`
+	P99       float64 `json:"p99_ms"`
+	CPU       float64 `json:"cpu_ms"` // of Vault and its plugins, for one operation
+}
+
+// comparison is a ratio beside its bar.
+type comparison struct {
+	What  string  `json:"what"`
+	Value float64 `json:"value"`
+	Bar   string  `json:"bar"`
+	Met   bool    `json:"met"`
+}
+
+// memoryResult is the memory of the engine's process around the reads of many
+// secrets, in bytes, and what its cache then said of itself.
+type memoryResult struct {
+	CacheLimit   int64 `json:"cache_limit_bytes"`
+	CacheBytes   int64 `json:"cache_bytes"`
+	CacheEntries int   `json:"cache_entries"`
+	Read         int   `json:"secrets_read"`
+	Before       int64 `json:"resident_before"`
+	After        int64 `json:"resident_after"`
+	Peak         int64 `json:"resident_peak"`
+}
+
+func (v *vault) describe(ctx context.Context, o options) (setup, error) {
+	var health struct{ Version string }
+	if err := v.get(ctx, "sys/health", &health); err != nil {
+		return setup{}, err
+	}
+	info, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return setup{}, err
+	}
+	_, model, _ := bytes.Cut(info, []byte("model name"))
+	model, _, _ = bytes.Cut(model, []byte("\n"))
+	return setup{
+		Date:    time.Now().UTC().Format(time.DateOnly),
+		Go:      runtime.Version(),
+		CPU:     strings.Trim(string(model), "\t :"),
+		CPUs:    runtime.NumCPU(),
+		Vault:   health.Version,
+		Storage: o.storage,
+		Clients: o.clients,
+		Seconds: o.duration.Seconds(),
+	}, nil
+}
+
+// summarize sets the median of each figure over the rounds.
+func (r *readResult) summarize() {
+	r.PerSecond = r.median(func(x round) float64 { return x.PerSecond })
+	r.P50 = r.median(func(x round) float64 { return x.P50 })
+	r.P99 = r.median(func(x round) float64 { return x.P99 })
+	r.CPU = r.median(func(x round) float64 { return x.CPU })
+}
+
+func (r *readResult) median(figure func(round) float64) float64 {
+	figures := make([]float64, len(r.Rounds))
+	for i := range r.Rounds {
+		figures[i] = figure(r.Rounds[i])
+	}
+	return median(figures)
+}
+
+// median of an even number of figures is the mean of the two in the middle.
+func median(figures []float64) float64 {
+	sorted := slices.Sorted(slices.Values(figures))
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+// compare adds the ratio of two reads that took turns: the median of the ratios
+// in each round, because both met the same conditions there. With most as 0
+// there is no upper bar.
+func (r *report) compare(a, b *readResult, least, most float64) {
+	ratios := make([]float64, len(a.Rounds))
+	for i := range a.Rounds {
+		ratios[i] = a.Rounds[i].PerSecond / b.Rounds[i].PerSecond
+	}
+	c := comparison{What: a.Read + " vs " + b.Read, Value: median(ratios), Bar: fmt.Sprintf("at least %.2f", least)}
+	c.Met = c.Value >= least
+	if most != 0 {
+		c.Bar, c.Met = fmt.Sprintf("%.2f to %.2f", least, most), c.Met && c.Value <= most
+	}
+	r.Comparisons = append(r.Comparisons, c)
+}
+
+func (r *report) compareStarts() {
+	const most = 2
+	value := median(r.Starts)
+	r.Comparisons = append(r.Comparisons, comparison{"seconds from a kill to the first env/", value, fmt.Sprintf("below %d", most), value < most})
+}
+
+func (r *report) write(file string) error {
+	encoded, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(encoded, '\n'), 0o644)
+}
