@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -58,17 +59,18 @@ complete: keys with a slash at the end are segments with more below them.
 | 409 | ` + "`cas`" + ` does not match, or what is to be removed is in use |
 `
 
+var captureGroup = regexp.MustCompile(`\(\?P<([a-z]+)>[^)]*\)\??`)
+
 func describePath(doc *strings.Builder, p *framework.Path) {
-	prefix, _, _ := strings.Cut(strings.TrimPrefix(p.Pattern, "^"), "(")
-	prefix = strings.TrimSuffix(prefix, "$")
-	fields := maps.Clone(p.Fields)
-	where := ""
-	if path := fields["path"]; path != nil {
-		where = fmt.Sprintf("`<path>` is %s%s\n\n", strings.ToLower(path.Description[:1]), path.Description[1:])
-		prefix += "<path>"
-		delete(fields, "path")
+	pattern := strings.TrimSuffix(strings.TrimPrefix(p.Pattern, "^"), "$")
+	fields, where := maps.Clone(p.Fields), ""
+	for name := range captureNames(p) {
+		description := fields[name].Description
+		where += fmt.Sprintf("`<%s>` is %s%s\n\n", name, strings.ToLower(description[:1]), description[1:])
+		delete(fields, name)
 	}
-	fmt.Fprintf(doc, "\n## `%s`\n\n%s\n\n%s```text\n%s\n```\n\n", prefix, p.HelpSynopsis, where, strings.TrimSpace(p.HelpDescription))
+	fmt.Fprintf(doc, "\n## `%s`\n\n%s\n\n%s```text\n%s\n```\n\n",
+		captureGroup.ReplaceAllString(pattern, "<$1>"), p.HelpSynopsis, where, strings.TrimSpace(p.HelpDescription))
 	fmt.Fprintf(doc, "| operation | does |\n|---|---|\n")
 	answers := map[string]map[string]*framework.FieldSchema{}
 	for _, op := range operationOrder {

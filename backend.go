@@ -32,21 +32,25 @@ type backend struct {
 	*framework.Backend
 	now func() time.Time
 
-	cache   *cache
-	readers *readers
-	worker  atomic.Pointer[worker]
-	started time.Time
-	counts  counts
+	cache      *cache
+	readers    *readers
+	executions *executions
+	worker     atomic.Pointer[worker]
+	started    time.Time
+	counts     counts
+	cleaned    chan struct{} // closed by clean: nobody waits any longer
+	cleanOnce  sync.Once
 
 	// Locks are taken in this order.
 	configLock  sync.RWMutex           // config, against entries written into an environment that goes
 	folderLocks []*locksutil.LockEntry // the index of places, against entries written into a place that goes
 	entryLocks  []*locksutil.LockEntry // one entry from its Get to its Put
+	saltLock    sync.Mutex             // the making of the salt
 }
 
 // counts are what status shows of the requests since the start.
 type counts struct {
-	env, creds, reveal, refused atomic.Uint64
+	env, creds, reveal, refused, started atomic.Uint64
 }
 
 func newBackend(now func() time.Time) *backend {
@@ -54,6 +58,8 @@ func newBackend(now func() time.Time) *backend {
 		now:         now,
 		cache:       newCache(defaultCacheBytes),
 		readers:     newReaders(),
+		executions:  newExecutions(),
+		cleaned:     make(chan struct{}),
 		started:     now(),
 		folderLocks: locksutil.CreateLocks(),
 		entryLocks:  locksutil.CreateLocks(),
@@ -66,6 +72,7 @@ func newBackend(now func() time.Time) *backend {
 		PeriodicFunc:   b.periodic,
 		Clean:          b.clean,
 		Invalidate:     b.invalidate,
+		Secrets:        []*framework.Secret{b.executionSecret()},
 		PathsSpecial: &logical.Paths{
 			Root:            []string{"config"},
 			SealWrapStorage: []string{configKey, secretPrefix},
@@ -75,6 +82,13 @@ func newBackend(now func() time.Time) *backend {
 			b.pathEnvList(),
 			b.pathEnv(),
 			b.pathCreds(),
+			b.pathExecutionWatch(),
+			b.pathExecutionFinish(),
+			b.pathExecutionAck(),
+			b.pathExecution(),
+			b.pathExecutionsList(),
+			b.pathExecutions(),
+			b.pathRevokeExecution(),
 			b.pathExplain(),
 			b.pathPolicy(),
 			b.pathReveal(),
@@ -98,6 +112,11 @@ The agentchains engine keeps the secrets of AI agents that work in chains. A
 chain's definition lists what each of its agents sees; env/ gives one agent its
 whole environment, and nothing else.
 `
+
+// lockEntry returns the lock of the entry at a key.
+func (b *backend) lockEntry(key string) *locksutil.LockEntry {
+	return locksutil.LockForKey(b.entryLocks, key)
+}
 
 // initialize reads the settings, and nothing that grows with the store.
 func (b *backend) initialize(ctx context.Context, req *logical.InitializationRequest) error {

@@ -84,7 +84,7 @@ func (e *env) start() {
 		conf.Logger = logger
 		return e.b, e.b.Setup(ctx, conf)
 	}
-	conf := &logical.BackendConfig{Logger: logger, System: &logical.StaticSystemView{PluginEnvironment: new(logical.PluginEnvironment)}, StorageView: e.s}
+	conf := &logical.BackendConfig{Logger: logger, System: &logical.StaticSystemView{MaxLeaseTTLVal: 32 * 24 * time.Hour, PluginEnvironment: new(logical.PluginEnvironment)}, StorageView: e.s}
 	if e.remote {
 		client, _ := gplugin.TestPluginGRPCConn(e.T, false, map[string]gplugin.Plugin{
 			"backend": &plugin.GRPCBackendPlugin{Factory: factory, Logger: logger},
@@ -107,6 +107,7 @@ func (e *env) start() {
 	if err := e.handler.Initialize(e.Context(), &logical.InitializationRequest{Storage: e.s}); err != nil {
 		e.Fatal(err)
 	}
+	e.b.stopWorker() // tests do what the worker does, at a time of their own
 	e.Cleanup(func() { e.handler.Cleanup(context.Background()) })
 }
 

@@ -36,6 +36,11 @@ func conflict(format string, args ...any) error {
 	return &apiError{http.StatusConflict, fmt.Sprintf(format, args...)}
 }
 
+// notReady asks the client to try again.
+func notReady(format string, args ...any) error {
+	return &apiError{http.StatusServiceUnavailable, fmt.Sprintf(format, args...)}
+}
+
 // respond turns an error into what Vault passes on with the right status. A
 // coded error leaves bare and alone: wrapped it would become a 500 on its way
 // through gRPC, and beside a response a 400.

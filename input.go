@@ -135,6 +135,7 @@ var typeChecks = map[framework.FieldType]func(any) string{
 var fieldChecks = map[string]func(any) string{
 	"expires_at": checkTime,
 	"redact":     checkRedact,
+	"time":       checkTime,
 }
 
 func checkString(v any) string {

@@ -33,14 +33,19 @@ var examples = map[string]string{
 	"env/": "env/prod/c/A", "creds/": "creds/prod/c/A", "explain/": "explain/prod/c/A", "policy/": "policy/prod/c/A",
 	"reveal/": "reveal/prod/org/KEY", "secrets/": "secrets/prod/org/KEY", "groups/": "groups/prod/org/pair",
 	"scopes/chain/": "scopes/chain/c", "scopes/project/": "scopes/project/p", "config": "config", "status": "status",
+	"executions/": "executions/prod/c/A", "execution/": "execution/" + noExecution, "revoke/execution/": "revoke/execution/" + noExecution,
 }
+
+// noExecution is an id that no execution has.
+const noExecution = "00000000000000000000000000000000"
 
 func example(p *framework.Path) string {
 	prefix, _, _ := strings.Cut(strings.TrimPrefix(p.Pattern, "^"), "(")
 	if p.Operations[lists] != nil {
 		return prefix
 	}
-	return examples[strings.TrimSuffix(prefix, "$")]
+	_, verb, _ := strings.Cut(p.Pattern, ")")
+	return examples[strings.TrimSuffix(prefix, "$")] + strings.TrimSuffix(verb, "$")
 }
 
 // TestWrongInput sends every wrong JSON type for every field of every path, and

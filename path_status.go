@@ -23,7 +23,8 @@ func (b *backend) pathStatus() *framework.Path {
 					"started_at": {Type: framework.TypeString, Description: "When the plugin was started on this node. Counters count from then.", Required: true},
 					"expired":    {Type: framework.TypeSlice, Description: "Paths and times of versions that have expired, the first 100.", Required: true},
 					"expiring":   {Type: framework.TypeSlice, Description: "Paths and times of versions that expire within 7 days, the first 100.", Required: true},
-					"counters":   {Type: framework.TypeMap, Description: "env_reads, creds_reads, reveal_reads, refused_reads, and of the cache entries, bytes, limit_bytes, hits and misses.", Required: true},
+					"executions": {Type: framework.TypeMap, Description: "How many executions have not ended, by chain; null while the engine still reads what runs.", Required: true},
+					"counters":   {Type: framework.TypeMap, Description: "env_reads, creds_reads, reveal_reads, refused_reads, executions_started, and of the cache entries, bytes, limit_bytes, hits and misses.", Required: true},
 				}),
 			},
 		},
@@ -48,14 +49,19 @@ func (b *backend) statusRead(ctx context.Context, req *logical.Request, _ *frame
 		return respond(err)
 	}
 	cache := b.cache.stats()
+	var executions map[string]any
+	if b.executions.isReady() {
+		executions = b.executions.live()
+	}
 	return &logical.Response{Data: map[string]any{
 		"version":    Version,
 		"started_at": timeString(b.started),
 		"expired":    expired,
 		"expiring":   expiring,
+		"executions": executions,
 		"counters": map[string]any{
 			"env_reads": b.counts.env.Load(), "creds_reads": b.counts.creds.Load(), "reveal_reads": b.counts.reveal.Load(),
-			"refused_reads": b.counts.refused.Load(), "cache_entries": cache.entries, "cache_bytes": cache.bytes,
+			"refused_reads": b.counts.refused.Load(), "executions_started": b.counts.started.Load(), "cache_entries": cache.entries, "cache_bytes": cache.bytes,
 			"cache_limit_bytes": cache.limit, "cache_hits": cache.hits, "cache_misses": cache.misses,
 		},
 	}}, nil

@@ -141,10 +141,11 @@ func TestPeriodic(t *testing.T) {
 	e := newEnv(t)
 	e.deployer()
 	e.environment(deployerPath)
-	stored := make(chan string, 100)
+	stored := make(chan string, 1000)
 	e.s.mu.Lock()
 	e.s.onOp = func(op string) { stored <- op }
 	e.s.mu.Unlock()
+	e.b.startWorker(e.s)
 	if err := e.b.periodic(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}

@@ -216,3 +216,12 @@ func (r *resolution) flat() map[string]any {
 	}
 	return data
 }
+
+// pins returns the versions that the environment is made of.
+func (r *resolution) pins() []pin {
+	pins := make([]pin, len(r.entries))
+	for i, hit := range r.entries {
+		pins[i] = pin{hit.address.Path(), hit.version.Number}
+	}
+	return pins
+}

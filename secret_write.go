@@ -54,7 +54,7 @@ func (b *backend) withSecret(ctx context.Context, req *logical.Request, a scope.
 	place := locksutil.LockForKey(b.folderLocks, folder(a.Kind, a.Place))
 	place.RLock()
 	defer place.RUnlock()
-	lock := locksutil.LockForKey(b.entryLocks, secretKey(a))
+	lock := b.lockEntry(secretKey(a))
 	lock.Lock()
 	defer lock.Unlock()
 

@@ -23,6 +23,10 @@ const (
 	deletedPrefix = "deleted/"
 	readersPrefix = "readers/"
 	expiryPrefix  = "expiry/"
+	saltKey       = "salt"
+	livePrefix    = "execution/live/"
+	endedPrefix   = "execution/ended/"
+	historyPrefix = "execution/history/"
 )
 
 // maxEntrySize is below the 1 MiB that integrated storage takes, less what the

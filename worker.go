@@ -25,6 +25,7 @@ func (b *backend) startWorker(s logical.Storage) {
 	}
 	go func() {
 		defer close(w.done)
+		b.work(ctx, s)
 		for {
 			select {
 			case <-ctx.Done():
@@ -42,25 +43,44 @@ func (b *backend) work(ctx context.Context, s logical.Storage) {
 	if !b.WriteSafeReplicationState() {
 		return
 	}
-	if err := b.flushReaders(ctx, s); err != nil && !isReadOnly(err) && ctx.Err() == nil {
-		b.Logger().Warn("who read what is not stored yet, and is tried again", "error", err)
+	for _, task := range []struct {
+		what string
+		do   func(context.Context, logical.Storage) error
+	}{
+		{"what runs is not read completely", b.loadExecutions},
+		{"executions past their time are not ended yet", b.expireExecutions},
+		{"ended executions are not put away yet", b.sweepExecutions},
+		{"who read what is not stored yet", b.flushReaders},
+	} {
+		if err := task.do(ctx, s); err != nil && !isReadOnly(err) && ctx.Err() == nil {
+			b.Logger().Warn(task.what+", and is tried again", "error", err)
+		}
 	}
 }
 
 // periodic only kicks the worker: Vault holds locks while it calls.
 func (b *backend) periodic(context.Context, *logical.Request) error {
+	b.kick()
+	return nil
+}
+
+func (b *backend) kick() {
 	if w := b.worker.Load(); w != nil {
 		select {
 		case w.kick <- struct{}{}:
 		default:
 		}
 	}
-	return nil
 }
 
-// clean ends the worker. Vault waits for it with its locks held, so it does not
-// wait long.
+// clean ends what waits and what works. Vault waits for it with its locks held,
+// so it does not wait long.
 func (b *backend) clean(context.Context) {
+	b.cleanOnce.Do(func() { close(b.cleaned) })
+	b.stopWorker()
+}
+
+func (b *backend) stopWorker() {
 	const patience = time.Second
 	w := b.worker.Swap(nil)
 	if w == nil {

@@ -1,0 +1,273 @@
+package agentchains
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/scope"
+)
+
+// executions is the index of what runs: each execution that has not ended, and
+// the versions that it holds. It is in memory, exact, and made anew from storage
+// when the engine starts.
+type executions struct {
+	mu     sync.Mutex // guards all below
+	byID   map[string]*execution
+	pinned map[pinsKey]*pinSet
+	agents map[string]*agentExecutions // by <environment>/<chain>/<agent>
+	ready  bool                        // all that is stored is here
+	moves  []string                    // ids that have ended and are to be put away
+}
+
+// execution is what the index knows of one run. There may be 100,000 of them,
+// so what they have in common is shared.
+type execution struct {
+	id         string
+	agent      *agentExecutions
+	pins       *pinSet
+	leases     []lease // nearly always one
+	generation int
+	state      executionState
+	changed    chan struct{} // closed at the next change of state; nil: nobody waits
+}
+
+type lease struct {
+	nonce string
+	until time.Time
+}
+
+// pinSet is a set of versions that executions were given together.
+type pinSet struct {
+	key  pinsKey
+	pins []pin
+	held int // by so many executions
+}
+
+type pinsKey [sha256.Size]byte
+
+// agentExecutions are the executions of one agent.
+type agentExecutions struct {
+	path, chain string
+	ids         map[string]struct{}
+}
+
+func newExecutions() *executions {
+	return &executions{byID: map[string]*execution{}, pinned: map[pinsKey]*pinSet{}, agents: map[string]*agentExecutions{}}
+}
+
+// hashPins identifies a set of pins, which are in the order of resolution.
+func hashPins(pins []pin) pinsKey {
+	h := sha256.New()
+	var number [8]byte
+	for _, p := range pins {
+		binary.BigEndian.PutUint64(number[:], uint64(p.Version))
+		_, _ = h.Write(number[:])
+		_, _ = h.Write([]byte(p.Path))
+		_, _ = h.Write([]byte{0})
+	}
+	return pinsKey(h.Sum(nil))
+}
+
+// put adds an execution, or brings what is known of it up to date. Leases that
+// were renewed since they were stored keep their later end.
+func (x *executions) put(e *executionEntry, grace time.Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	run := x.byID[e.ID]
+	if run == nil {
+		run = &execution{id: e.ID, agent: x.agentLocked(e), pins: x.pinLocked(e.Pins)}
+		run.agent.ids[e.ID] = struct{}{}
+		x.byID[e.ID] = run
+	}
+	leases := make([]lease, 0, len(e.Leases))
+	for nonce, until := range e.Leases {
+		if until.Before(grace) {
+			until = grace
+		}
+		if i := run.lease(nonce); i >= 0 && run.leases[i].until.After(until) {
+			until = run.leases[i].until
+		}
+		leases = append(leases, lease{nonce, until})
+	}
+	run.leases = leases
+	run.setLocked(e.State, e.Generation)
+}
+
+func (run *execution) lease(nonce string) int {
+	return slices.IndexFunc(run.leases, func(l lease) bool { return l.nonce == nonce })
+}
+
+// setLocked notes a state and wakes who waits for a change.
+func (run *execution) setLocked(state executionState, generation int) {
+	if run.generation == generation {
+		run.state = state
+		return
+	}
+	run.state, run.generation = state, generation
+	if run.changed != nil {
+		close(run.changed)
+		run.changed = nil
+	}
+}
+
+func (x *executions) agentLocked(e *executionEntry) *agentExecutions {
+	path := e.agentPath()
+	agent := x.agents[path]
+	if agent == nil {
+		agent = &agentExecutions{path, e.Chain, map[string]struct{}{}}
+		x.agents[path] = agent
+	}
+	return agent
+}
+
+func (x *executions) pinLocked(pins []pin) *pinSet {
+	key := hashPins(pins)
+	set := x.pinned[key]
+	if set == nil {
+		set = &pinSet{key: key, pins: pins}
+		x.pinned[key] = set
+	}
+	set.held++
+	return set
+}
+
+// remove forgets an execution that has ended, and wakes who watches it.
+func (x *executions) remove(id string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.moves = append(x.moves, id)
+	run := x.byID[id]
+	if run == nil {
+		return
+	}
+	delete(x.byID, id)
+	if delete(run.agent.ids, id); len(run.agent.ids) == 0 {
+		delete(x.agents, run.agent.path)
+	}
+	if run.pins.held--; run.pins.held == 0 {
+		delete(x.pinned, run.pins.key)
+	}
+	if run.changed != nil {
+		close(run.changed)
+	}
+}
+
+// renew moves the end of a lease. It answers false for an execution or a lease
+// that the index does not have.
+func (x *executions) renew(id, nonce string, until time.Time) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	run := x.byID[id]
+	if run == nil {
+		return false
+	}
+	i := run.lease(nonce)
+	if i < 0 {
+		return false
+	}
+	run.leases[i].until = until
+	return true
+}
+
+// watch returns the state of an execution that has not ended, and a channel that
+// is closed when it changes.
+func (x *executions) watch(id string) (state executionState, generation int, changed <-chan struct{}, ok bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	run := x.byID[id]
+	if run == nil {
+		return "", 0, nil, false
+	}
+	if run.changed == nil {
+		run.changed = make(chan struct{})
+	}
+	return run.state, run.generation, run.changed, true
+}
+
+// overdue returns executions of which every lease has been past its end for the
+// grace that Vault's own expiry takes, at most so many.
+func (x *executions) overdue(now time.Time, grace time.Duration, most int) []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var ids []string
+	for id, run := range x.byID {
+		if !slices.ContainsFunc(run.leases, func(l lease) bool { return now.Before(l.until.Add(grace)) }) {
+			if ids = append(ids, id); len(ids) == most {
+				break
+			}
+		}
+	}
+	return ids
+}
+
+// holders returns how many executions hold a version of an entry; 0 stands for
+// any version.
+func (x *executions) holders(a scope.Address, version int) int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	held := 0
+	for _, set := range x.pinned {
+		if slices.ContainsFunc(set.pins, func(p pin) bool { return p.Path == a.Path() && (version == 0 || p.Version == version) }) {
+			held += set.held
+		}
+	}
+	return held
+}
+
+// of returns the ids of an agent's executions that have not ended, sorted.
+func (x *executions) of(agentPath string) []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	ids := []string{}
+	if agent := x.agents[agentPath]; agent != nil {
+		for id := range agent.ids {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func (x *executions) isReady() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.ready
+}
+
+func (x *executions) setReady() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.ready = true
+}
+
+// toMove notes executions that have ended and are to be put away.
+func (x *executions) toMove(ids ...string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.moves = append(x.moves, ids...)
+}
+
+// takeMoves returns what is to be put away, each once.
+func (x *executions) takeMoves() []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	moves := x.moves
+	x.moves = nil
+	return moves
+}
+
+// live counts the executions that have not ended, by chain.
+func (x *executions) live() map[string]any {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	chains := map[string]any{}
+	for _, run := range x.byID {
+		chain := run.agent.chain
+		count, _ := chains[chain].(int)
+		chains[chain] = count + 1
+	}
+	return chains
+}

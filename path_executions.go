@@ -1,0 +1,276 @@
+package agentchains
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/scope"
+)
+
+func (b *backend) pathExecutions() *framework.Path {
+	return &framework.Path{
+		Pattern:      "executions/" + framework.MatchAllRegex("path"),
+		DisplayAttrs: displayAttrs("", "execution"),
+		Fields: map[string]*framework.FieldSchema{
+			"path":            pathField(agentPathHelp),
+			"workspace":       {Type: framework.TypeString, Description: "Where the agent runs, as a label, such as docker:ci-7."},
+			"run":             {Type: framework.TypeString, Description: "A label that ties the executions of one run of the chain together."},
+			"user":            {Type: framework.TypeString, Description: "For whom the agent runs, as a label."},
+			"ttl":             {Type: framework.TypeDurationSecond, Description: "The step of the lease. Without it: execution_ttl of config."},
+			"idempotency_key": {Type: framework.TypeString, Description: "The same key from the same identity gives the same execution, with one more lease."},
+			"id":              {Type: framework.TypeString, Query: true, Description: "The id of an execution of this agent."},
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: &framework.PathOperation{
+				Callback:     b.executionStart,
+				Summary:      "Start an execution: one lease, with the environment and pinned versions.",
+				Description:  "The lease keeps a copy of the answer until it is first renewed: renew it at once.",
+				DisplayAttrs: displayAttrs("start", "execution"),
+				Responses: okResponse(map[string]*framework.FieldSchema{
+					"execution_id": {Type: framework.TypeString, Description: "The id, which only the identity that started it can use.", Required: true},
+					"env":          {Type: framework.TypeMap, Description: "The environment.", Required: true, DisplayAttrs: &framework.DisplayAttributes{Name: "Environment", Sensitive: true}},
+					"versions":     {Type: framework.TypeMap, Description: "The version of each variable.", Required: true},
+					"expires_at":   {Type: framework.TypeString, Description: "When the execution ends, whatever is renewed.", Required: true},
+				}),
+			},
+			logical.ReadOperation: &framework.PathOperation{
+				Callback:     b.executionsRead,
+				Summary:      "Read an execution of the agent by its id, as an operator.",
+				DisplayAttrs: displayAttrs("inspect", "execution"),
+				Responses:    okResponse(executionFields()),
+			},
+		},
+		HelpSynopsis:    "Executions: an agent gets its environment for one run.",
+		HelpDescription: executionsHelp,
+	}
+}
+
+func (b *backend) pathExecutionsList() *framework.Path {
+	return pathList("executions/", "executions", "List the executions of an agent that have not ended.", b.executionsList)
+}
+
+const executionsHelp = `
+An execution is one run of one agent, and a Vault lease. It holds the versions
+that it was given until it ends: by finish, when its last lease is revoked or
+expires, with the token that started it, or by an order to stop.
+`
+
+// labelFields are the labels of an execution. Vault's audit log shows them in
+// clear once the mount is tuned so.
+var labelFields = []string{"workspace", "run", "user"}
+
+const maxLabel = 256
+
+func (b *backend) executionStart(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	ctx, cancel := commitContext(ctx)
+	defer cancel()
+	path := d.Get("path").(string)
+	wanted, err := b.wantedExecution(ctx, req, d, path)
+	if err != nil {
+		return respond(err)
+	}
+	lock := b.lockEntry(liveExecutionKey(wanted.ID))
+	lock.Lock()
+	defer lock.Unlock()
+	// Without a key, only a request that was in flight when the engine ended can
+	// have started it before.
+	key := d.Get("idempotency_key").(string)
+	if key != "" || b.now().Sub(b.started) < longestRequest {
+		existing, err := getExecution(ctx, req.Storage, wanted.ID)
+		if err != nil {
+			return respond(err)
+		}
+		if existing != nil {
+			return b.executionRepeated(ctx, req, existing, wanted)
+		}
+	}
+	const tries = 2
+	for range tries {
+		resp, err := b.tryStart(ctx, req, path, wanted)
+		if resp != nil || err != nil {
+			if err != nil {
+				return respond(err)
+			}
+			return resp, nil
+		}
+	}
+	return respond(notReady("a secret of %s changed while the execution was started: try again", path))
+}
+
+// longestRequest is longer than any request that Vault lets run.
+const longestRequest = 10 * time.Minute
+
+// wantedExecution returns the execution that the request describes.
+func (b *backend) wantedExecution(ctx context.Context, req *logical.Request, d *framework.FieldData, path string) (*executionEntry, error) {
+	who := identity(req)
+	if who == "" {
+		return nil, forbidden("an execution belongs to the token that starts it, and this request shows none")
+	}
+	environment, chain, agent, err := b.requireAgent(ctx, req.Storage, path)
+	if err != nil {
+		return nil, err
+	}
+	settings, err := b.getConfig(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	now := b.now()
+	limit := b.System().MaxLeaseTTL()
+	if limit <= 0 {
+		return nil, notReady("Vault does not say how long a lease may be: try again")
+	}
+	if chain.MaxRuntime > 0 {
+		limit = min(limit, chain.MaxRuntime)
+	}
+	e := &executionEntry{
+		Environment: environment, Chain: chain.Chain, Agent: agent.Name,
+		Workspace: d.Get("workspace").(string), Run: d.Get("run").(string), User: d.Get("user").(string),
+		Identity: who, StartedBy: actor(req), StartedAt: now, TTL: settings.ExecutionTTL, Deadline: now.Add(limit),
+		State: executionActive, Generation: 1,
+	}
+	if ttl := time.Duration(d.Get("ttl").(int)) * time.Second; ttl > 0 {
+		e.TTL = ttl
+	}
+	e.TTL = min(e.TTL, limit)
+	for _, name := range labelFields {
+		if len(d.Get(name).(string)) > maxLabel {
+			return nil, badRequest("%s must be at most %d bytes", name, maxLabel)
+		}
+	}
+	if e.Run != "" {
+		if err := scope.CheckSegment(e.Run); err != nil {
+			return nil, badRequest("run %s", err)
+		}
+	}
+	salt, err := b.getSalt(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	if key := d.Get("idempotency_key").(string); key != "" {
+		if len(key) > maxLabel {
+			return nil, badRequest("idempotency_key must be at most %d bytes", maxLabel)
+		}
+		e.ID = salt.executionID("key", who, e.agentPath(), key)
+	} else {
+		e.ID = salt.executionID("request", req.ID)
+	}
+	return e, nil
+}
+
+// tryStart starts the execution with what the agent resolves to now. It returns
+// nothing when that changed meanwhile.
+func (b *backend) tryStart(ctx context.Context, req *logical.Request, path string, e *executionEntry) (*logical.Response, error) {
+	r, err := b.resolvePath(ctx, req.Storage, path)
+	if err == nil {
+		err = r.err
+	}
+	if err != nil {
+		b.counts.refused.Add(1)
+		return nil, err
+	}
+	e.Pins = r.pins()
+	nonce := e.grant(b.now())
+	// Pinned before the Put and looked at again after it: whoever ends a version
+	// either sees the pin, or is seen here.
+	b.executions.put(e, time.Time{})
+	if err := putExecution(ctx, req.Storage, e); err != nil {
+		b.executions.remove(e.ID)
+		return nil, err
+	}
+	again, err := b.resolvePath(ctx, req.Storage, path)
+	if err == nil && again.err == nil && slices.Equal(e.Pins, again.pins()) {
+		b.counts.started.Add(1)
+		return b.executionAnswer(e, r, nonce), nil
+	}
+	b.executions.remove(e.ID)
+	e.Leases = nil
+	return nil, deleteKey(ctx, req.Storage, liveExecutionKey(e.ID))
+}
+
+// executionRepeated answers a start that was asked for before, with one more lease.
+func (b *backend) executionRepeated(ctx context.Context, req *logical.Request, e, wanted *executionEntry) (*logical.Response, error) {
+	if e.State != executionActive {
+		return respond(conflict("the execution of this idempotency_key is %s: use another key for another run", e.State))
+	}
+	if e.Workspace != wanted.Workspace || e.Run != wanted.Run || e.User != wanted.User || e.TTL != wanted.TTL {
+		return respond(conflict("the execution of this idempotency_key was started with other fields: use another key for another run"))
+	}
+	r, err := b.resolvePath(ctx, req.Storage, e.agentPath())
+	if err != nil {
+		return respond(err)
+	}
+	if r.err != nil || !slices.Equal(e.Pins, r.pins()) {
+		return respond(conflict("the execution of this idempotency_key holds versions that are no longer given out: use another key for another run"))
+	}
+	nonce := e.grant(b.now())
+	if err := putExecution(ctx, req.Storage, e); err != nil {
+		return respond(err)
+	}
+	b.executions.put(e, time.Time{})
+	return b.executionAnswer(e, r, nonce), nil
+}
+
+// executionAnswer is the answer to a start: a lease that holds only strings.
+func (b *backend) executionAnswer(e *executionEntry, r *resolution, nonce string) *logical.Response {
+	versions := map[string]any{}
+	for i := range r.results {
+		result := &r.results[i]
+		for _, name := range result.Variables {
+			versions[result.Variable(name)] = result.Version
+		}
+	}
+	resp := b.Secret(executionSecretType).Response(map[string]any{
+		"execution_id": e.ID,
+		"env":          r.flat(),
+		"versions":     versions,
+		"expires_at":   timeString(e.Deadline),
+	}, map[string]any{"execution_id": e.ID, "lease": nonce})
+	resp.Secret.TTL = min(e.TTL, e.Deadline.Sub(b.now()))
+	resp.Secret.MaxTTL = e.Deadline.Sub(b.now())
+	resp.Secret.Renewable = true
+	for _, hit := range r.entries {
+		if at := hit.version.ExpiresAt; !at.IsZero() && at.Before(e.Deadline) {
+			resp.AddWarning(fmt.Sprintf("%s expires at %s, before the execution may end", hit.address.Path(), timeString(at)))
+		}
+	}
+	return resp
+}
+
+func (b *backend) executionsRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	id := d.Get("id").(string)
+	if !validExecutionID(id) {
+		return respond(badRequest("id must be the id of an execution: %d hex digits", executionIDLength))
+	}
+	e, err := getExecution(ctx, req.Storage, id)
+	if err != nil {
+		return respond(err)
+	}
+	if e == nil || e.agentPath() != d.Get("path").(string) {
+		return respond(notFound("%s has no such execution", d.Get("path").(string)))
+	}
+	return &logical.Response{Data: e.toResponse()}, nil
+}
+
+func (b *backend) executionsList(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	path := strings.TrimSuffix(d.Get("path").(string), "/")
+	if !b.executions.isReady() {
+		return respond(notReady("the engine is still reading what runs: try again"))
+	}
+	if ids := b.executions.of(path); len(ids) > 0 {
+		return list(ids, d)
+	}
+	if _, _, _, err := b.requireAgent(ctx, req.Storage, path); err == nil {
+		return list(nil, d)
+	}
+	keys, err := b.listAgents(ctx, req.Storage, path)
+	if err != nil {
+		return respond(err)
+	}
+	return list(folderKeys(keys), d)
+}

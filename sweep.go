@@ -1,0 +1,158 @@
+package agentchains
+
+import (
+	"context"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// loadExecutions reads what ran when the engine was started. Renewals are not
+// stored, so each counts as live for one more lease, in which it can be renewed.
+func (b *backend) loadExecutions(ctx context.Context, s logical.Storage) error {
+	if b.executions.isReady() {
+		return nil
+	}
+	err := eachKey(ctx, s, livePrefix, func(id string) error {
+		lock := b.lockEntry(liveExecutionKey(id))
+		lock.Lock()
+		defer lock.Unlock()
+		e, err := getJSON[executionEntry](ctx, s, liveExecutionKey(id))
+		switch {
+		case err != nil:
+			return err
+		case e == nil: // moved meanwhile
+		case e.State.ended():
+			b.executions.toMove(id)
+		default:
+			b.executions.put(e, b.started.Add(e.TTL))
+		}
+		return nil
+	})
+	if err == nil {
+		b.executions.setReady()
+	}
+	return err
+}
+
+// eachKey calls do for each id in the shards below a prefix.
+func eachKey(ctx context.Context, s logical.Storage, prefix string, do func(id string) error) error {
+	shards, err := listKeys(ctx, s, prefix)
+	if err != nil {
+		return err
+	}
+	for _, shard := range shards {
+		ids, err := listKeys(ctx, s, prefix+shard)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := do(id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+const (
+	// leaseGrace is how long Vault may take to revoke a lease that has expired.
+	// An execution whose lease it never registered ends after it too.
+	leaseGrace = 30 * time.Second
+	sweepBatch = 1000
+)
+
+// expireExecutions ends executions whose leases are over and were not revoked.
+func (b *backend) expireExecutions(ctx context.Context, s logical.Storage) error {
+	for _, id := range b.executions.overdue(b.now(), leaseGrace, sweepBatch) {
+		_, err := b.withExecution(ctx, s, id, func(e *executionEntry) error {
+			e.leaseEnded(b.now())
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweepExecutions moves ended executions out of the way, and deletes those that
+// were kept long enough.
+func (b *backend) sweepExecutions(ctx context.Context, s logical.Storage) error {
+	moves := b.executions.takeMoves()
+	for i, id := range moves {
+		if err := b.moveExecution(ctx, s, id); err != nil {
+			b.executions.toMove(moves[i:]...)
+			return err
+		}
+	}
+	settings, err := b.getConfig(ctx, s)
+	if err != nil {
+		return err
+	}
+	return deleteHistory(ctx, s, b.now().Add(-settings.ExecutionHistory), sweepBatch)
+}
+
+// moveExecution puts an ended execution away. The line in the history comes
+// first and the old record goes last: a crash leaves a line too many, or the
+// record in both places, of which the old one is moved again.
+func (b *backend) moveExecution(ctx context.Context, s logical.Storage, id string) error {
+	lock := b.lockEntry(liveExecutionKey(id))
+	lock.Lock()
+	defer lock.Unlock()
+	e, err := getJSON[executionEntry](ctx, s, liveExecutionKey(id))
+	if e == nil || err != nil {
+		return err
+	}
+	if _, err := putJSON(ctx, s, historyKey(e), historyEntry{}); err != nil {
+		return err
+	}
+	if err := putEndedExecution(ctx, s, e); err != nil {
+		return err
+	}
+	return deleteKey(ctx, s, liveExecutionKey(id))
+}
+
+// historyEntry is a line of the index of ended executions by the hour of their
+// end. Only its key says something.
+type historyEntry struct{}
+
+const historyHour = "2006-01-02T15"
+
+func historyKey(e *executionEntry) string {
+	return historyPrefix + e.EndedAt.UTC().Format(historyHour) + "/" + e.ID
+}
+
+// deleteHistory deletes executions that ended before a time, at most so many.
+func deleteHistory(ctx context.Context, s logical.Storage, before time.Time, most int) error {
+	hours, err := listKeys(ctx, s, historyPrefix)
+	if err != nil {
+		return err
+	}
+	for _, hour := range hours {
+		if strings.TrimSuffix(hour, "/") >= before.UTC().Format(historyHour) {
+			return nil
+		}
+		ids, err := listKeys(ctx, s, historyPrefix+hour)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			if most--; most < 0 {
+				return nil
+			}
+			if err := deleteKey(ctx, s, endedExecutionKey(id)); err != nil {
+				return err
+			}
+			if err := deleteKey(ctx, s, path.Join(historyPrefix, hour, id)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
