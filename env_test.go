@@ -47,6 +47,7 @@ type env struct {
 	clock   *clock
 	log     *bytes.Buffer
 	remote  bool
+	cold    bool // what runs is not read from storage yet
 
 	mu       sync.Mutex // guards requests
 	requests int
@@ -108,6 +109,9 @@ func (e *env) start() {
 		e.Fatal(err)
 	}
 	e.b.stopWorker() // tests do what the worker does, at a time of their own
+	if !e.cold {
+		e.settle()
+	}
 	e.Cleanup(func() { e.handler.Cleanup(context.Background()) })
 }
 

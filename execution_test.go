@@ -85,7 +85,8 @@ func TestExecutionLifecycle(t *testing.T) {
 		e.is(e.keys("executions/"+deployerPath+"/", nil), id)
 		e.is(e.keys("executions/prod/deploy-pipeline/", nil), "CodeAnalyzer/ Deployer/")
 		e.is(e.ok(read, "status", nil)["executions"], "map[deploy-pipeline:1]")
-		e.is(e.b.executions.holders(address("all/org/OPENAI_API_KEY"), 1), 1)
+		e.is(e.holders("all/org/OPENAI_API_KEY", 1), id)
+		e.is(e.holders("all/org/OPENAI_API_KEY", 2), "")
 
 		e.clock.advance(time.Second)
 		got = e.ok(update, "execution/"+id+"/finish", data{"exit_code": 3})
@@ -94,7 +95,7 @@ func TestExecutionLifecycle(t *testing.T) {
 		e.is(got["ended_at"], "2030-01-01T00:00:01Z")
 		e.is(e.ok(update, "execution/"+id+"/finish", data{"exit_code": 4}), got)
 		e.is(e.keys("executions/"+deployerPath+"/", nil), "")
-		e.is(e.b.executions.holders(address("all/org/OPENAI_API_KEY"), 0), 0)
+		e.is(e.holders("all/org/OPENAI_API_KEY", 0), "")
 		e.fails(409, update, "execution/"+id+"/ack", data{"pid": 1}, "use finish")
 	})
 }
@@ -180,7 +181,8 @@ func TestRenew(t *testing.T) {
 			e.is(got.TTL, want)
 			e.is(got.MaxTTL, time.Minute+want)
 		}
-		e.start() // the index may not be there yet
+		e.cold = true
+		e.start()
 		_, refusal := r.renew(0)
 		e.is(refusal, "")
 		e.clock.advance(2*time.Hour - 90*time.Second)
@@ -240,6 +242,36 @@ func TestLost(t *testing.T) {
 	})
 }
 
+// holders returns the ids of who holds a version of an entry.
+func (e *env) holders(path string, version int) string {
+	e.Helper()
+	ids, err := e.b.executions.holders(address(path), version)
+	if err != nil {
+		e.Fatal(err)
+	}
+	return strings.Join(ids, " ")
+}
+
+// TestDeleteHeld refuses to delete what an execution holds.
+func TestDeleteHeld(t *testing.T) {
+	both(t, func(e *env) {
+		e.deployer()
+		e.cold = true
+		e.start()
+		e.fails(503, remove, "secrets/all/org/OPENAI_API_KEY", nil, "still reading what runs")
+		e.fails(503, lists, "executions/"+deployerPath+"/", nil, "still reading what runs")
+		e.settle()
+		r := e.started(nil)
+		e.fails(409, remove, "secrets/all/org/OPENAI_API_KEY", nil, "1 executions hold all/org/OPENAI_API_KEY")
+		e.fails(409, remove, "groups/prod/org/aws-deploy", nil, "1 executions hold")
+		e.ok(remove, "secrets/all/org/OPENAI_API_KEY", data{"force": "true"})
+		e.is(r.state(), "terminating")
+		e.is(e.ok(read, "execution/"+r.id, nil)["reason"], "all/org/OPENAI_API_KEY was deleted (by entity-1)")
+		e.ok(update, "execution/"+r.id+"/finish", nil)
+		e.ok(remove, "groups/prod/org/aws-deploy", nil)
+	})
+}
+
 func (e *env) sweep() {
 	e.Helper()
 	if err := e.b.expireExecutions(e.Context(), e.s); err != nil {
@@ -255,7 +287,6 @@ func (e *env) sweep() {
 func TestUnregisteredLease(t *testing.T) {
 	both(t, func(e *env) {
 		e.deployer()
-		e.settle()
 		r := e.started(nil)
 		e.clock.advance(time.Minute + leaseGrace - time.Second)
 		e.sweep()
@@ -283,7 +314,7 @@ func TestRestart(t *testing.T) {
 		e.start()
 		e.settle()
 		e.is(e.keys("executions/"+deployerPath+"/", nil), r.id)
-		e.is(e.b.executions.holders(address("all/org/OPENAI_API_KEY"), 1), 1)
+		e.is(e.holders("all/org/OPENAI_API_KEY", 1), r.id)
 		e.clock.advance(time.Minute + leaseGrace - time.Second)
 		e.sweep()
 		e.is(r.state(), "active")
@@ -330,7 +361,7 @@ func TestExecutionFaults(t *testing.T) {
 			func(e *env, _ *run) { _ = e.b.sweepExecutions(e.Context(), e.s) },
 		},
 		"load": {
-			func(e *env, _ *run) { e.start() },
+			func(e *env, _ *run) { e.cold = true; e.start() },
 			func(e *env, _ *run) { _ = e.b.loadExecutions(e.Context(), e.s) },
 		},
 	} {

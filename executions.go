@@ -203,24 +203,35 @@ func (x *executions) overdue(now time.Time, grace time.Duration, most int) []str
 	return ids
 }
 
-// holders returns how many executions hold a version of an entry; 0 stands for
-// any version.
-func (x *executions) holders(a scope.Address, version int) int {
+// holders returns the ids of executions that hold a version of an entry; 0
+// stands for any version. It fails until all that runs is known.
+func (x *executions) holders(a scope.Address, version int) ([]string, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	held := 0
+	if !x.ready {
+		return nil, notReady("the engine is still reading what runs: try again")
+	}
+	holds := map[*pinSet]bool{}
 	for _, set := range x.pinned {
-		if slices.ContainsFunc(set.pins, func(p pin) bool { return p.Path == a.Path() && (version == 0 || p.Version == version) }) {
-			held += set.held
+		holds[set] = slices.ContainsFunc(set.pins, func(p pin) bool { return p.Path == a.Path() && (version == 0 || p.Version == version) })
+	}
+	var ids []string
+	for id, run := range x.byID {
+		if holds[run.pins] {
+			ids = append(ids, id)
 		}
 	}
-	return held
+	return ids, nil
 }
 
-// of returns the ids of an agent's executions that have not ended, sorted.
-func (x *executions) of(agentPath string) []string {
+// of returns the ids of an agent's executions that have not ended, sorted. It
+// fails until all that runs is known.
+func (x *executions) of(agentPath string) ([]string, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if !x.ready {
+		return nil, notReady("the engine is still reading what runs: try again")
+	}
 	ids := []string{}
 	if agent := x.agents[agentPath]; agent != nil {
 		for id := range agent.ids {
@@ -228,7 +239,7 @@ func (x *executions) of(agentPath string) []string {
 		}
 	}
 	slices.Sort(ids)
-	return ids
+	return ids, nil
 }
 
 func (x *executions) isReady() bool {

@@ -259,10 +259,11 @@ func (b *backend) executionsRead(ctx context.Context, req *logical.Request, d *f
 
 func (b *backend) executionsList(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	path := strings.TrimSuffix(d.Get("path").(string), "/")
-	if !b.executions.isReady() {
-		return respond(notReady("the engine is still reading what runs: try again"))
+	ids, err := b.executions.of(path)
+	if err != nil {
+		return respond(err)
 	}
-	if ids := b.executions.of(path); len(ids) > 0 {
+	if len(ids) > 0 {
 		return list(ids, d)
 	}
 	if _, _, _, err := b.requireAgent(ctx, req.Storage, path); err == nil {

@@ -42,14 +42,19 @@ func (b *backend) revokeExecution(ctx context.Context, req *logical.Request, d *
 	if reason == "" || len(reason) > maxReason || !utf8.ValidString(reason) {
 		return respond(badRequest("reason must say in 1 to %d bytes why the execution is told to stop", maxReason))
 	}
-	e, err := b.withExecution(ctx, req.Storage, id, func(e *executionEntry) error {
+	e, err := b.terminate(ctx, req, id, reason)
+	if err != nil {
+		return respond(err)
+	}
+	return &logical.Response{Data: e.toResponse()}, nil
+}
+
+// terminate tells an execution to stop, unless it has ended or was told before.
+func (b *backend) terminate(ctx context.Context, req *logical.Request, id, reason string) (*executionEntry, error) {
+	return b.withExecution(ctx, req.Storage, id, func(e *executionEntry) error {
 		if e.State == executionActive {
 			e.transition(executionTerminating, fmt.Sprintf("%s (by %s)", reason, actor(req)), b.now())
 		}
 		return nil
 	})
-	if err != nil {
-		return respond(err)
-	}
-	return &logical.Response{Data: e.toResponse()}, nil
 }

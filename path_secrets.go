@@ -203,14 +203,37 @@ func (b *backend) entryRead(ctx context.Context, req *logical.Request, _ *framew
 	return resp, nil
 }
 
-func (b *backend) entryDelete(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+func (b *backend) entryDelete(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	a, err := entryAddress(req)
 	if err != nil {
 		return respond(err)
 	}
 	ctx, cancel := commitContext(ctx)
 	defer cancel()
-	return respond(b.deleteSecret(ctx, req.Storage, a))
+	force := d.Get("force").(bool)
+	if !force {
+		holders, err := b.executions.holders(a, 0)
+		if err != nil {
+			return respond(err)
+		}
+		if len(holders) > 0 {
+			return respond(conflict("%d executions hold %s: wait until they have ended, or use force=true, which tells them to stop", len(holders), a.Path()))
+		}
+	}
+	if err := b.deleteSecret(ctx, req.Storage, a); err != nil || !force {
+		return respond(err)
+	}
+	// Whoever started before the delete is in the index now.
+	holders, err := b.executions.holders(a, 0)
+	if err != nil {
+		return respond(err)
+	}
+	for _, id := range holders {
+		if _, err := b.terminate(ctx, req, id, a.Path()+" was deleted"); err != nil {
+			return respond(err)
+		}
+	}
+	return nil, nil
 }
 
 func (b *backend) entryList(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
