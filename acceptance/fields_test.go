@@ -85,7 +85,18 @@ var examples = map[string]struct {
 	"scopes/project/{path}":  {[]string{"scopes/project/known", "scopes/project/new"}, data{"chains_allowed": []string{"new"}}},
 	"scopes/project/":        {[]string{"scopes/project"}, nil},
 	"scopes/project/{path}/": {[]string{"scopes/project"}, nil},
+	"executions/{path}":      {[]string{"executions/prod/known/Worker"}, data{"run": "harmless"}},
+	"executions/":            {[]string{"executions"}, nil},
+	"executions/{path}/":     {[]string{"executions/prod/known/Worker"}, nil},
+	"execution/{id}":         {[]string{"execution/" + noExecution}, nil},
+	"execution/{id}/watch":   {[]string{"execution/" + noExecution + "/watch"}, nil},
+	"execution/{id}/finish":  {[]string{"execution/" + noExecution + "/finish"}, data{"exit_code": 0}},
+	"execution/{id}/ack":     {[]string{"execution/" + noExecution + "/ack"}, data{"pid": 1}},
+	"revoke/execution/{id}":  {[]string{"revoke/execution/" + noExecution}, data{"reason": "harmless"}},
 }
+
+// noExecution is an id that no execution has.
+const noExecution = "00000000000000000000000000000000"
 
 // wrong returns values of every JSON type but the one that a field has. A list
 // of strings may be one string, because the vault command sends it so; redact
