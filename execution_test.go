@@ -191,6 +191,7 @@ func TestRenew(t *testing.T) {
 		e.clock.advance(30 * time.Second)
 		_, refusal = r.renew(0)
 		e.is(refusal, errEnded.Error())
+		e.start()
 		e.s.arm(0, true)
 		_, refusal = r.renew(0)
 		e.s.disarm()
@@ -215,7 +216,7 @@ func TestStopOrder(t *testing.T) {
 		}
 		e.is(e.ok(update, "revoke/execution/"+r.id, data{"reason": "again"})["reason"], "it leaked (by entity-1)")
 		_, refusal := r.renew(0)
-		e.is(refusal, "EXECUTION_TERMINATED: the execution was told to stop: it leaked (by entity-1)")
+		e.is(refusal, errTerminated.Error())
 
 		got = e.ok(update, "execution/"+r.id+"/ack", data{"pid": 7, "signal": "SIGKILL", "exit_code": 137, "time": "2030-01-01T00:00:09Z"})
 		e.is(got["state"], "terminated")

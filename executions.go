@@ -3,6 +3,7 @@ package agentchains
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -29,6 +30,8 @@ type execution struct {
 	agent      *agentExecutions
 	pins       *pinSet
 	leases     []lease // nearly always one
+	ttl        time.Duration
+	deadline   time.Time
 	generation int
 	state      executionState
 	changed    chan struct{} // closed at the next change of state; nil: nobody waits
@@ -78,7 +81,7 @@ func (x *executions) put(e *executionEntry, grace time.Time) {
 	defer x.mu.Unlock()
 	run := x.byID[e.ID]
 	if run == nil {
-		run = &execution{id: e.ID, agent: x.agentLocked(e), pins: x.pinLocked(e.Pins)}
+		run = &execution{id: e.ID, agent: x.agentLocked(e), pins: x.pinLocked(e.Pins), ttl: e.TTL, deadline: e.Deadline}
 		run.agent.ids[e.ID] = struct{}{}
 		x.byID[e.ID] = run
 	}
@@ -155,22 +158,32 @@ func (x *executions) remove(id string) {
 	}
 }
 
-// renew moves the end of a lease. It answers false for an execution or a lease
-// that the index does not have.
-func (x *executions) renew(id, nonce string, until time.Time) bool {
+// renew extends a lease by a step, which is the execution's ttl, or less when
+// less is asked for or left. It fails with errNotIndexed for an execution that is
+// not here.
+func (x *executions) renew(id, nonce string, asked time.Duration, now time.Time) (step time.Duration, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	run := x.byID[id]
 	if run == nil {
-		return false
+		return 0, errNotIndexed
 	}
 	i := run.lease(nonce)
-	if i < 0 {
-		return false
+	step = min(run.ttl, run.deadline.Sub(now))
+	switch {
+	case run.state != executionActive:
+		return 0, errTerminated
+	case i < 0 || step <= 0:
+		return 0, errEnded
+	case asked > 0:
+		step = min(step, max(asked, time.Second))
 	}
-	run.leases[i].until = until
-	return true
+	run.leases[i].until = now.Add(step)
+	return step, nil
 }
+
+// errNotIndexed says that storage has to be asked.
+var errNotIndexed = errors.New("the execution is not in the index")
 
 // watch returns the state of an execution that has not ended, and a channel that
 // is closed when it changes.

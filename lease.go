@@ -3,7 +3,6 @@ package agentchains
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -47,32 +46,16 @@ func (b *backend) leaseRenew(ctx context.Context, req *logical.Request, _ *frame
 	if err != nil {
 		return nil, err
 	}
-	lock := b.lockEntry(liveExecutionKey(id))
-	lock.Lock()
-	defer lock.Unlock()
-	e, err := getExecution(ctx, req.Storage, id)
-	switch {
-	case err != nil:
-		return nil, errNotReady
-	case e == nil || e.State.ended() && e.State != executionTerminated && e.State != executionLost:
-		return nil, errEnded
-	case e.State != executionActive:
-		return nil, fmt.Errorf("%w: %s", errTerminated, e.Reason)
-	}
-	if _, granted := e.Leases[nonce]; !granted {
-		return nil, errEnded
-	}
 	now := b.now()
-	left := e.Deadline.Sub(now)
-	if left <= 0 {
-		return nil, errEnded
+	step, err := b.executions.renew(id, nonce, req.Secret.Increment, now)
+	if errors.Is(err, errNotIndexed) {
+		if err := b.indexExecution(ctx, req.Storage, id); err != nil {
+			return nil, err
+		}
+		step, err = b.executions.renew(id, nonce, req.Secret.Increment, now)
 	}
-	step := min(e.TTL, left)
-	if asked := req.Secret.Increment; asked > 0 {
-		step = min(step, max(asked, time.Second))
-	}
-	if !b.executions.renew(id, nonce, now.Add(step)) {
-		b.executions.put(e, now.Add(step)) // the index is not there yet
+	if err != nil {
+		return nil, err
 	}
 	resp := &logical.Response{Secret: req.Secret}
 	resp.Secret.TTL = step
@@ -80,6 +63,25 @@ func (b *backend) leaseRenew(ctx context.Context, req *logical.Request, _ *frame
 	// from the start of the lease.
 	resp.Secret.MaxTTL = now.Add(step).Sub(req.Secret.IssueTime)
 	return resp, nil
+}
+
+// indexExecution adds an execution that was started before the engine was, and
+// that loadExecutions has not come to yet.
+func (b *backend) indexExecution(ctx context.Context, s logical.Storage, id string) error {
+	lock := b.lockEntry(liveExecutionKey(id))
+	lock.Lock()
+	defer lock.Unlock()
+	e, err := getExecution(ctx, s, id)
+	switch {
+	case err != nil:
+		return errNotReady
+	case e == nil || e.State == executionFinished || e.State == executionExpired:
+		return errEnded
+	case e.State.ended():
+		return errTerminated
+	}
+	b.executions.put(e, b.started.Add(e.TTL))
+	return nil
 }
 
 // leaseRevoke ends the execution with its last lease.

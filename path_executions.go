@@ -65,7 +65,10 @@ expires, with the token that started it, or by an order to stop.
 // clear once the mount is tuned so.
 var labelFields = []string{"workspace", "run", "user"}
 
-const maxLabel = 256
+const (
+	maxLabel  = 256
+	maxLeases = 64 // of one execution: one for each answer that was lost
+)
 
 func (b *backend) executionStart(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	ctx, cancel := commitContext(ctx)
@@ -181,6 +184,7 @@ func (b *backend) tryStart(ctx context.Context, req *logical.Request, path strin
 	b.executions.put(e, time.Time{})
 	if err := putExecution(ctx, req.Storage, e); err != nil {
 		b.executions.remove(e.ID)
+		_ = deleteKey(ctx, req.Storage, liveExecutionKey(e.ID)) // it may have been stored all the same
 		return nil, err
 	}
 	again, err := b.resolvePath(ctx, req.Storage, path)
@@ -200,6 +204,9 @@ func (b *backend) executionRepeated(ctx context.Context, req *logical.Request, e
 	}
 	if e.Workspace != wanted.Workspace || e.Run != wanted.Run || e.User != wanted.User || e.TTL != wanted.TTL {
 		return respond(conflict("the execution of this idempotency_key was started with other fields: use another key for another run"))
+	}
+	if len(e.Leases) >= maxLeases {
+		return respond(conflict("the execution of this idempotency_key has %d leases: use another key for another run", maxLeases))
 	}
 	r, err := b.resolvePath(ctx, req.Storage, e.agentPath())
 	if err != nil {
