@@ -3,6 +3,7 @@ package agentchains
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -271,6 +272,52 @@ func TestDeleteHeld(t *testing.T) {
 		e.ok(update, "execution/"+r.id+"/finish", nil)
 		e.ok(remove, "groups/prod/org/aws-deploy", nil)
 	})
+}
+
+// TestClosedPins starts nothing on an entry that is about to go.
+func TestClosedPins(t *testing.T) {
+	both(t, func(e *env) {
+		e.deployer()
+		open := e.b.executions.closePins(address("all/org/OPENAI_API_KEY"))
+		e.fails(503, update, "executions/"+deployerPath, nil, "try again")
+		e.is(len(e.stored(livePrefix)), 0)
+		open()
+		e.started(nil)
+	})
+}
+
+// TestStartAgainstDelete starts executions while a secret is deleted and written
+// again: none holds what was deleted without being told to stop.
+func TestStartAgainstDelete(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.deployer()
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for range 50 {
+				req := e.request(update, "executions/"+deployerPath, nil)
+				req.EntityID = fmt.Sprint("entity-", i)
+				_, _ = e.b.HandleRequest(e.Context(), req) // it may be refused
+			}
+		})
+	}
+	const key = "secrets/all/org/OPENAI_API_KEY"
+	for i := range 50 {
+		_, _ = e.b.HandleRequest(e.Context(), e.request(remove, key, data{"force": i%2 == 0})) // it may be refused
+		_, _ = e.b.HandleRequest(e.Context(), e.request(update, key, data{"value": fmt.Sprint("value ", i)}))
+	}
+	wg.Wait()
+	e.ok(remove, key, data{"force": true})
+	held := e.holders("all/org/OPENAI_API_KEY", 0)
+	for _, id := range strings.Fields(held) {
+		if got, err := getExecution(e.Context(), e.s, id); err != nil || got.State != executionTerminating {
+			t.Errorf("%s holds what was deleted and is %v", id, got.State)
+		}
+	}
+	if held == "" {
+		t.Error("no execution was started")
+	}
 }
 
 func (e *env) sweep() {

@@ -21,6 +21,7 @@ type executions struct {
 	agents map[string]*agentExecutions // by <environment>/<chain>/<agent>
 	ready  bool                        // all that is stored is here
 	moves  []string                    // ids that have ended and are to be put away
+	closed map[string]int              // paths of entries that take no new pins, by so many who asked for it
 }
 
 // execution is what the index knows of one run. There may be 100,000 of them,
@@ -58,7 +59,7 @@ type agentExecutions struct {
 }
 
 func newExecutions() *executions {
-	return &executions{byID: map[string]*execution{}, pinned: map[pinsKey]*pinSet{}, agents: map[string]*agentExecutions{}}
+	return &executions{byID: map[string]*execution{}, pinned: map[pinsKey]*pinSet{}, agents: map[string]*agentExecutions{}, closed: map[string]int{}}
 }
 
 // hashPins identifies a set of pins, which are in the order of resolution.
@@ -79,6 +80,38 @@ func hashPins(pins []pin) pinsKey {
 func (x *executions) put(e *executionEntry, grace time.Time) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.putLocked(e, grace)
+}
+
+// begin adds an execution, unless one of its pins is on an entry that is closed.
+func (x *executions) begin(e *executionEntry) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if slices.ContainsFunc(e.Pins, func(p pin) bool { return x.closed[p.Path] > 0 }) {
+		return false
+	}
+	x.putLocked(e, time.Time{})
+	return true
+}
+
+// closePins lets no new execution pin an entry until it is opened again. Who is
+// about to remove a version closes first and counts then: whoever pinned before
+// is counted, and nobody pins after.
+func (x *executions) closePins(a scope.Address) (open func()) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	path := a.Path()
+	x.closed[path]++
+	return func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if x.closed[path]--; x.closed[path] == 0 {
+			delete(x.closed, path)
+		}
+	}
+}
+
+func (x *executions) putLocked(e *executionEntry, grace time.Time) {
 	run := x.byID[e.ID]
 	if run == nil {
 		run = &execution{id: e.ID, agent: x.agentLocked(e), pins: x.pinLocked(e.Pins), ttl: e.TTL, deadline: e.Deadline}

@@ -181,7 +181,10 @@ func (b *backend) tryStart(ctx context.Context, req *logical.Request, path strin
 	nonce := e.grant(b.now())
 	// Pinned before the Put and looked at again after it: whoever ends a version
 	// either sees the pin, or is seen here.
-	b.executions.put(e, time.Time{})
+	if !b.executions.begin(e) {
+		e.Leases = nil
+		return nil, nil
+	}
 	if err := putExecution(ctx, req.Storage, e); err != nil {
 		b.executions.remove(e.ID)
 		_ = deleteKey(ctx, req.Storage, liveExecutionKey(e.ID)) // it may have been stored all the same

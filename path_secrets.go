@@ -210,6 +210,7 @@ func (b *backend) entryDelete(ctx context.Context, req *logical.Request, d *fram
 	}
 	ctx, cancel := commitContext(ctx)
 	defer cancel()
+	defer b.executions.closePins(a)()
 	force := d.Get("force").(bool)
 	if !force {
 		holders, err := b.executions.holders(a, 0)
@@ -223,7 +224,6 @@ func (b *backend) entryDelete(ctx context.Context, req *logical.Request, d *fram
 	if err := b.deleteSecret(ctx, req.Storage, a); err != nil || !force {
 		return respond(err)
 	}
-	// Whoever started before the delete is in the index now.
 	holders, err := b.executions.holders(a, 0)
 	if err != nil {
 		return respond(err)
