@@ -60,8 +60,8 @@ func (b *backend) leaseRenew(ctx context.Context, req *logical.Request, _ *frame
 	resp := &logical.Response{Secret: req.Secret}
 	resp.Secret.TTL = step
 	// Vault lets a client ask for more than the TTL, up to this, which counts
-	// from the start of the lease.
-	resp.Secret.MaxTTL = now.Add(step).Sub(req.Secret.IssueTime)
+	// from the start of the lease in whole seconds: a part of one would be lost.
+	resp.Secret.MaxTTL = now.Add(step).Sub(req.Secret.IssueTime).Truncate(time.Second) + time.Second
 	return resp, nil
 }
 
