@@ -143,17 +143,6 @@ func getExecution(ctx context.Context, s logical.Storage, id string) (*execution
 	return getJSON[executionEntry](ctx, s, endedExecutionKey(id))
 }
 
-// expiresAt returns when the last lease ends, as it was granted.
-func (e *executionEntry) expiresAt() time.Time {
-	var last time.Time
-	for _, at := range e.Leases {
-		if at.After(last) {
-			last = at
-		}
-	}
-	return last
-}
-
 func putExecution(ctx context.Context, s logical.Storage, e *executionEntry) error {
 	_, err := putJSON(ctx, s, liveExecutionKey(e.ID), e)
 	return err

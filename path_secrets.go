@@ -218,7 +218,7 @@ func (b *backend) entryDelete(ctx context.Context, req *logical.Request, d *fram
 			return respond(err)
 		}
 		if len(holders) > 0 {
-			return respond(conflict("%d executions hold %s: wait until they have ended, or use force=true, which tells them to stop", len(holders), a.Path()))
+			return respond(conflict("%s is held by %d executions: wait until they have ended, or use force=true, which tells them to stop", a.Path(), len(holders)))
 		}
 	}
 	if err := b.deleteSecret(ctx, req.Storage, a); err != nil || !force {
