@@ -1,0 +1,93 @@
+package supervise
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+// The environment of the command is in no other process, and in no arguments.
+func TestSecretsAreTheCommandsOnly(t *testing.T) {
+	t.Parallel()
+	r := runAgent(t, "say:ready", "wait")
+	r.expect("ready")
+	if got := r.living(); len(got) != 1 || got[0] != r.pid {
+		t.Errorf("the secret is in the environment of processes %d, want only %d", got, r.pid)
+	}
+	if got := holders(r.secret, "cmdline"); got != nil {
+		t.Errorf("the secret is in the arguments of processes %d", got)
+	}
+	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", r.supervisor))
+	if err != nil || len(environ) != 0 {
+		t.Errorf("the supervisor has an environment of %d bytes (%v)", len(environ), err)
+	}
+	if cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", r.supervisor)); !strings.HasSuffix(string(cmdline), "\x00"+supervisorArgument+"\x00") {
+		t.Errorf("arguments of the supervisor: %q", cmdline)
+	}
+}
+
+// An agent of the same user can look into itself, but not into those above it.
+func TestTheAgentCannotLook(t *testing.T) {
+	t.Parallel()
+	r := runAgent(t,
+		"read:self:environ", "read:self:mem",
+		"read:both:environ", "read:both:mem", "read:both:maps", "read:both:auxv", "trace:both")
+	r.expect("<nil>")
+	if got := r.line(); !strings.Contains(got, "input/output error") { // at address 0, but opened
+		t.Errorf("the agent reads its own memory with %q", got)
+	}
+	for _, file := range []string{"environ", "mem", "maps", "auxv", "by tracing"} {
+		for _, who := range []string{"runner", "supervisor"} {
+			if got := r.line(); !strings.Contains(got, "permission denied") && got != "operation not permitted" {
+				t.Errorf("the agent reads %s of the %s with %q", file, who, got)
+			}
+		}
+	}
+	r.ends(0, 0)
+}
+
+// Nothing is dumped to a file, above all not the command with its environment.
+func TestNobodyDumpsCore(t *testing.T) {
+	t.Parallel()
+	r := runAgent(t, "say:ready", "wait")
+	r.expect("ready")
+	for who, pid := range map[string]int{"runner": r.cmd.Process.Pid, "supervisor": r.supervisor, "command": r.pid} {
+		limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
+		must(err)
+		_, rest, _ := strings.Cut(string(limits), "Max core file size")
+		if fields := strings.Fields(rest); len(fields) < 2 || fields[0] != "0" || fields[1] != "0" {
+			t.Errorf("%s: core file size %q", who, fields[:2])
+		}
+	}
+}
+
+// The runner was started with descriptors of others: see setup.start.
+func TestNoDescriptorIsInherited(t *testing.T) {
+	t.Parallel()
+	r := setup{testOrder: testOrder{Args: []string{"/bin/cat"}}}.run(t)
+	r.proceed()
+	r.expect("")
+	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", r.pid))
+	must(err)
+	if len(files) != 3 {
+		t.Errorf("the command has %d open files, want 3", len(files))
+	}
+}
+
+// The supervisor holds none of the command's streams open: when the command
+// closes its output, the reader sees the end.
+func TestTheSupervisorHoldsNoStream(t *testing.T) {
+	t.Parallel()
+	r := runAgent(t, "say:ready", "wait")
+	r.expect("ready")
+	for fd := range 3 {
+		name := fmt.Sprintf("/proc/%d/fd/%d", r.supervisor, fd)
+		if target, err := os.Readlink(name); err != nil || target != os.DevNull {
+			t.Errorf("descriptor %d of the supervisor is %s (%v)", fd, target, err)
+		}
+	}
+	if cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", r.supervisor)); err != nil || cwd != "/" {
+		t.Errorf("the supervisor is in %s (%v)", cwd, err)
+	}
+}
