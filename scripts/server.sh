@@ -33,7 +33,8 @@ free_port() {
 }
 
 # start_server starts Vault, waits for it, and mounts the engine at agentchains/.
-# The audit log shows the engine's errors, which never hold a value, in clear.
+# The audit log shows what never holds a value in clear: errors, and the labels
+# and ids of executions.
 start_server() {
 	mkdir "$work/plugins"
 	cp bin/vault-plugin-secrets-agentchains "$work/plugins/"
@@ -57,5 +58,6 @@ start_server() {
 	sum=$(sha256sum "$work/plugins/vault-plugin-secrets-agentchains")
 	"$vault" audit enable file "file_path=$work/audit.log" >/dev/null
 	"$vault" plugin register -sha256="${sum%% *}" -command=vault-plugin-secrets-agentchains secret agentchains >/dev/null
-	"$vault" secrets enable -audit-non-hmac-response-keys=error agentchains >/dev/null
+	"$vault" secrets enable -audit-non-hmac-request-keys=workspace -audit-non-hmac-request-keys=run -audit-non-hmac-request-keys=user \
+		-audit-non-hmac-response-keys=error -audit-non-hmac-response-keys=execution_id agentchains >/dev/null
 }

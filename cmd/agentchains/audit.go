@@ -66,15 +66,16 @@ func newAudit(mount *string) *cobra.Command {
 }
 
 const auditHelp = `
-Show from the JSON lines of a Vault audit device who read which agent's
-environment, through env/ or creds/, when, and with what outcome: ok, denied by
-Vault's policies, or refused by the engine. FILE may be - for standard input.
+Show from the JSON lines of a Vault audit device who got which agent's
+environment, through env/, creds/ or executions/, when, and with what outcome:
+ok, denied by Vault's policies, or refused by the engine. FILE may be - for
+standard input. --json also shows the labels and the id of an execution.
 
 The file is read as a stream and may be of any size. Rows are aligned, and
 printed, in blocks of 500; with --json every read is printed at once.
 
-Vault logs a hash of why the engine refused bad input, until you run
-  vault secrets tune -audit-non-hmac-response-keys=error agentchains
+Vault logs a hash of labels, ids and of why the engine refused bad input, until
+the mount is tuned: see the README, Install.
 
 Exit codes: 0 the log was read, 2 it was not.
 `

@@ -209,3 +209,22 @@ func TestPrintable(t *testing.T) {
 	t.Parallel()
 	same(t, "text", printable("a\tb\x1b[2J\nü\u202e"), "a?b?[2J?ü?")
 }
+
+// TestAuditExecution shows the labels of an execution, from a log in which they
+// are in clear.
+func TestAuditExecution(t *testing.T) {
+	t.Parallel()
+	code, stdout, stderr := execute("", "audit", "testdata/execution.jsonl")
+	if code != 0 || stderr != "" {
+		t.Errorf("exit code %d, error %q, want 0 and none", code, stderr)
+	}
+	same(t, "output", stdout, `TIME                  WHO    READ                 OUTCOME
+2026-11-22T03:07:15Z  token  executions/prod/c/A  ok
+`)
+	_, stdout, _ = execute("", "audit", "--json", "testdata/execution.jsonl")
+	for _, want := range []string{`"workspace":"docker:ci-7","run":"42","user":"ann"`, `"execution_id":"d6ec1adeb141e9b9f5394dd47359225b"`} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("no %s in %s", want, stdout)
+		}
+	}
+}

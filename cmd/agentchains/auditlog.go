@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -18,10 +17,14 @@ type auditRead struct {
 	Time          time.Time `json:"time"`
 	Who           string    `json:"who"`
 	EntityID      string    `json:"entity_id,omitempty"`
-	Operation     string    `json:"operation"` // env or creds
+	Operation     string    `json:"operation"` // env, creds or executions
 	Environment   string    `json:"environment"`
 	Chain         string    `json:"chain"`
 	Agent         string    `json:"agent"`
+	Workspace     string    `json:"workspace,omitempty"` // of an execution, unless the log has hashes
+	Run           string    `json:"run,omitempty"`
+	User          string    `json:"user,omitempty"`
+	ExecutionID   string    `json:"execution_id,omitempty"`
 	Outcome       outcome   `json:"outcome"`
 	Reason        string    `json:"reason,omitempty"`
 	RequestID     string    `json:"request_id"`
@@ -66,10 +69,11 @@ type auditLine struct {
 		Metadata    map[string]string `json:"metadata"`
 	} `json:"auth"`
 	Request struct {
-		ID            string `json:"id"`
-		Operation     string `json:"operation"`
-		Path          string `json:"path"`
-		RemoteAddress string `json:"remote_address"`
+		ID            string                     `json:"id"`
+		Operation     string                     `json:"operation"`
+		Path          string                     `json:"path"`
+		Data          map[string]json.RawMessage `json:"data"`
+		RemoteAddress string                     `json:"remote_address"`
 	} `json:"request"`
 	Response json.RawMessage `json:"response"`
 }
@@ -120,14 +124,15 @@ func readLine(r *bufio.Reader, buffer []byte) (line []byte, fits bool, err error
 	}
 }
 
-var auditOperations = []string{"env", "creds"}
+// auditOperations are the doors to an environment, with the operation that opens them.
+var auditOperations = map[string]string{"env": "read", "creds": "read", "executions": "update"}
 
 // read returns the line as a read of an agent's environment below the mount, or
 // nil. Every request has a line of type response, also one that was denied.
 func (l *auditLine) read(mount string) *auditRead {
 	path, ours := strings.CutPrefix(l.Request.Path, strings.Trim(mount, "/")+"/")
 	operation, path, _ := strings.Cut(path, "/")
-	if !ours || l.Type != "response" || l.Request.Operation != "read" || !slices.Contains(auditOperations, operation) {
+	if !ours || l.Type != "response" || l.Request.Operation != auditOperations[operation] {
 		return nil
 	}
 	environment, path, _ := strings.Cut(path, "/")
@@ -139,7 +144,9 @@ func (l *auditLine) read(mount string) *auditRead {
 	return &auditRead{
 		Time: l.Time, Who: l.who(), EntityID: l.Auth.EntityID,
 		Operation: operation, Environment: environment, Chain: chain, Agent: agent,
-		Outcome: outcome, Reason: strings.TrimPrefix(reason, environment+"/"+path+" does not resolve: "),
+		Workspace: plainText(l.Request.Data["workspace"]), Run: plainText(l.Request.Data["run"]), User: plainText(l.Request.Data["user"]),
+		ExecutionID: plainText(l.data()["execution_id"]),
+		Outcome:     outcome, Reason: strings.TrimPrefix(reason, environment+"/"+path+" does not resolve: "),
 		RequestID: l.Request.ID, RemoteAddress: l.Request.RemoteAddress,
 	}
 }
@@ -163,15 +170,11 @@ func (l *auditLine) outcome() (outcome, string) {
 	if strings.HasPrefix(reason, "permission denied") {
 		return denied, reason
 	}
-	// A map, not a struct: a variable may be called ERROR, and struct fields
-	// match in any case.
-	var response struct {
-		Data map[string]json.RawMessage `json:"data"`
-	}
-	if len(l.Response) > 0 && json.Unmarshal(l.Response, &response) != nil {
+	data := l.data()
+	if data == nil {
 		return refused, "the answer in the audit log is not readable"
 	}
-	if raw, failed := response.Data["error"]; failed && reason == "" {
+	if raw, failed := data["error"]; failed && reason == "" {
 		if json.Unmarshal(raw, &reason) != nil || strings.HasPrefix(reason, "hmac-") {
 			reason = "the audit log holds a hash of the reason"
 		}
@@ -180,4 +183,29 @@ func (l *auditLine) outcome() (outcome, string) {
 		return given, ""
 	}
 	return refused, reason
+}
+
+// data returns the data of the answer, or nil when it cannot be read. It is a
+// map, not a struct: a variable may be called ERROR, and struct fields match in
+// any case.
+func (l *auditLine) data() map[string]json.RawMessage {
+	var response struct {
+		Data map[string]json.RawMessage `json:"data"`
+	}
+	if len(l.Response) > 0 && json.Unmarshal(l.Response, &response) != nil {
+		return nil
+	}
+	if response.Data == nil {
+		return map[string]json.RawMessage{}
+	}
+	return response.Data
+}
+
+// plainText returns a string of the log, and nothing for a hash.
+func plainText(raw json.RawMessage) string {
+	var s string
+	if json.Unmarshal(raw, &s) != nil || strings.HasPrefix(s, "hmac-") {
+		return ""
+	}
+	return s
 }

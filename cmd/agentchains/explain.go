@@ -75,13 +75,9 @@ func newExplain(mount *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			data, err := readVault(cmd, *mount, "explain/"+path)
+			e, data, err := readExplanation(cmd, *mount, path)
 			if err != nil {
 				return err
-			}
-			var e explanation
-			if err := json.Unmarshal(data, &e); err != nil {
-				return fmt.Errorf("explain/%s: decode: %w", path, err)
 			}
 			if asJSON {
 				err = printJSON(cmd.OutOrStdout(), data)
@@ -97,6 +93,19 @@ func newExplain(mount *string) *cobra.Command {
 	agent.add(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the engine's answer as JSON")
 	return cmd
+}
+
+// readExplanation returns the answer of explain/, decoded and as it came.
+func readExplanation(cmd *cobra.Command, mount, path string) (*explanation, json.RawMessage, error) {
+	data, err := readVault(cmd, mount, "explain/"+path)
+	if err != nil {
+		return nil, nil, err
+	}
+	var e explanation
+	if err := json.Unmarshal(data, &e); err != nil {
+		return nil, nil, fmt.Errorf("explain/%s: decode: %w", path, err)
+	}
+	return &e, data, nil
 }
 
 const explainHelp = `
@@ -123,7 +132,11 @@ func (e *explanation) print(w io.Writer, path string) error {
 	}
 	switch {
 	case e.Resolves:
-		fmt.Fprintf(w, "%s resolves to %d variables.\n", path, len(found))
+		variables := "variables"
+		if len(found) == 1 {
+			variables = "variable"
+		}
+		fmt.Fprintf(w, "%s resolves to %d %s.\n", path, len(found), variables)
 	case len(missing) > 0:
 		fmt.Fprintf(w, "%s does not resolve, so the agent gets nothing.\n", path)
 	default:

@@ -10,9 +10,12 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/agentchains/vault-plugin-secrets-agentchains/cmd/agentchains/supervise"
 )
 
 func main() {
+	supervise.Main()
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
@@ -59,7 +62,7 @@ func newRoot() *cobra.Command {
 	}
 	mount := "agentchains"
 	root.PersistentFlags().StringVar(&mount, "mount", mount, "path where the engine is mounted")
-	root.AddCommand(newAudit(&mount), newExplain(&mount), newStatus(&mount), newVersion())
+	root.AddCommand(newAudit(&mount), newExplain(&mount), newExecToken(), newRun(&mount), newStatus(&mount), newVersion())
 	return root
 }
 

@@ -12,33 +12,33 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// newClient returns a client that is set up as the vault command's is.
-func newClient() (*api.Client, error) {
-	client, err := api.NewClient(nil)
-	if err != nil {
-		return nil, fmt.Errorf("settings of Vault: %w", err)
+// newClient returns a client that is set up as the vault command's is, and the
+// file that its token is in, if it is in one.
+func newClient() (client *api.Client, file string, err error) {
+	if client, err = api.NewClient(nil); err != nil {
+		return nil, "", fmt.Errorf("settings of Vault: %w", err)
 	}
 	if client.Token() != "" {
-		return client, nil
+		return client, "", nil
 	}
 	helper, err := cliconfig.DefaultTokenHelper()
 	if err != nil {
-		return nil, fmt.Errorf("token helper: %w", err)
+		return nil, "", fmt.Errorf("token helper: %w", err)
 	}
 	token, err := helper.Get()
 	if err != nil {
-		return nil, fmt.Errorf("token helper: %w", err)
+		return nil, "", fmt.Errorf("token helper: %w", err)
 	}
 	if token == "" {
-		return nil, errors.New("there is no token: run vault login, or set VAULT_TOKEN")
+		return nil, "", errors.New("there is no token: run vault login, or set VAULT_TOKEN")
 	}
 	client.SetToken(token)
-	return client, nil
+	return client, helper.Path(), nil
 }
 
 // readVault reads a path below the mount, and returns the data of the answer.
 func readVault(cmd *cobra.Command, mount, path string) (json.RawMessage, error) {
-	client, err := newClient()
+	client, _, err := newClient()
 	if err != nil {
 		return nil, err
 	}
