@@ -36,10 +36,12 @@ type backend struct {
 	readers    *readers
 	executions *executions
 	worker     atomic.Pointer[worker]
-	started    time.Time
-	counts     counts
-	cleaned    chan struct{} // closed by clean: nobody waits any longer
-	cleanOnce  sync.Once
+	// periodicDue says that Vault has called since the worker's last pass.
+	periodicDue atomic.Bool
+	started     time.Time
+	counts      counts
+	cleaned     chan struct{} // closed by clean: nobody waits any longer
+	cleanOnce   sync.Once
 
 	// Locks are taken in this order.
 	configLock  sync.RWMutex           // config, against entries written into an environment that goes

@@ -1,6 +1,7 @@
 package agentchains
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -322,11 +323,10 @@ func TestStartAgainstDelete(t *testing.T) {
 
 func (e *env) sweep() {
 	e.Helper()
-	if err := e.b.expireExecutions(e.Context(), e.s); err != nil {
-		e.Error(err)
-	}
-	if err := e.b.sweepExecutions(e.Context(), e.s); err != nil {
-		e.Error(err)
+	for _, task := range []func(context.Context, logical.Storage) error{e.b.expireExecutions, e.b.moveExecutions, e.b.deleteOldExecutions} {
+		if err := task(e.Context(), e.s); err != nil {
+			e.Error(err)
+		}
 	}
 }
 
@@ -406,7 +406,7 @@ func TestExecutionFaults(t *testing.T) {
 		}},
 		"sweep": {
 			func(e *env, r *run) { e.ok(update, "execution/"+r.id+"/finish", nil) },
-			func(e *env, _ *run) { _ = e.b.sweepExecutions(e.Context(), e.s) },
+			func(e *env, _ *run) { _ = e.b.moveExecutions(e.Context(), e.s) },
 		},
 		"load": {
 			func(e *env, _ *run) { e.cold = true; e.start() },

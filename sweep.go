@@ -81,9 +81,8 @@ func (b *backend) expireExecutions(ctx context.Context, s logical.Storage) error
 	return nil
 }
 
-// sweepExecutions moves ended executions out of the way, and deletes those that
-// were kept long enough.
-func (b *backend) sweepExecutions(ctx context.Context, s logical.Storage) error {
+// moveExecutions moves executions that have ended out of the way.
+func (b *backend) moveExecutions(ctx context.Context, s logical.Storage) error {
 	moves := b.executions.takeMoves()
 	for i, id := range moves {
 		if err := b.moveExecution(ctx, s, id); err != nil {
@@ -91,6 +90,11 @@ func (b *backend) sweepExecutions(ctx context.Context, s logical.Storage) error 
 			return err
 		}
 	}
+	return nil
+}
+
+// deleteOldExecutions deletes those that were kept long enough.
+func (b *backend) deleteOldExecutions(ctx context.Context, s logical.Storage) error {
 	settings, err := b.getConfig(ctx, s)
 	if err != nil {
 		return err

@@ -9,28 +9,43 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
-// systemView remembers the replication state for a moment. The framework asks
-// for it on every request, which is a trip to Vault; the state hardly changes,
+// systemView remembers for a moment what the framework and the start of an
+// execution ask on every request, which is a trip to Vault. It hardly changes,
 // and a node that may no longer write is told so by its storage.
 type systemView struct {
 	logical.SystemView
-	known atomic.Pointer[replicationState]
+	replication remembered[consts.ReplicationState]
+	maxLeaseTTL remembered[time.Duration]
 }
 
-type replicationState struct {
-	state consts.ReplicationState
+// remembered is an answer of Vault, at most a second old.
+type remembered[T any] struct {
+	known atomic.Pointer[answer[T]]
+}
+
+type answer[T any] struct {
+	value T
 	until time.Time
+}
+
+func (r *remembered[T]) get(ask func() T) T {
+	now := time.Now()
+	if known := r.known.Load(); known != nil && now.Before(known.until) {
+		return known.value
+	}
+	value := ask()
+	r.known.Store(&answer[T]{value, now.Add(time.Second)})
+	return value
 }
 
 // ReplicationState is at most a second old.
 func (s *systemView) ReplicationState() consts.ReplicationState {
-	now := time.Now()
-	if known := s.known.Load(); known != nil && now.Before(known.until) {
-		return known.state
-	}
-	state := s.SystemView.ReplicationState()
-	s.known.Store(&replicationState{state, now.Add(time.Second)})
-	return state
+	return s.replication.get(s.SystemView.ReplicationState)
+}
+
+// MaxLeaseTTL is at most a second old.
+func (s *systemView) MaxLeaseTTL() time.Duration {
+	return s.maxLeaseTTL.get(s.SystemView.MaxLeaseTTL)
 }
 
 // Setup is called once, before anything else.

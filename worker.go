@@ -43,15 +43,21 @@ func (b *backend) work(ctx context.Context, s logical.Storage) {
 	if !b.WriteSafeReplicationState() {
 		return
 	}
+	periodic := b.periodicDue.Swap(false)
 	for _, task := range []struct {
-		what string
-		do   func(context.Context, logical.Storage) error
+		what  string
+		do    func(context.Context, logical.Storage) error
+		often bool // on every kick, not only on Vault's own
 	}{
-		{"what runs is not read completely", b.loadExecutions},
-		{"executions past their time are not ended yet", b.expireExecutions},
-		{"ended executions are not put away yet", b.sweepExecutions},
-		{"who read what is not stored yet", b.flushReaders},
+		{"what runs is not read completely", b.loadExecutions, true},
+		{"ended executions are not put away yet", b.moveExecutions, true},
+		{"executions past their time are not ended yet", b.expireExecutions, false},
+		{"old executions are not deleted yet", b.deleteOldExecutions, false},
+		{"who read what is not stored yet", b.flushReaders, false},
 	} {
+		if !task.often && !periodic {
+			continue
+		}
 		if err := task.do(ctx, s); err != nil && !isReadOnly(err) && ctx.Err() == nil {
 			b.Logger().Warn(task.what+", and is tried again", "error", err)
 		}
@@ -60,6 +66,7 @@ func (b *backend) work(ctx context.Context, s logical.Storage) {
 
 // periodic only kicks the worker: Vault holds locks while it calls.
 func (b *backend) periodic(context.Context, *logical.Request) error {
+	b.periodicDue.Store(true)
 	b.kick()
 	return nil
 }

@@ -207,6 +207,9 @@ func TestDenyPerDoorIsComplete(t *testing.T) {
 		if !below {
 			continue // config needs sudo, status has no values
 		}
+		if door == "execution" {
+			continue // it knows no environments, and answers only who started the execution
+		}
 		for _, path := range []string{door + "/prod", door + "/prod/any"} {
 			capabilities, err := as.client.Sys().CapabilitiesSelf(e.mount + "/" + path)
 			e.must(err)
