@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -24,7 +26,7 @@ func newClient(address, token string) *client {
 	return &client{&http.Client{Transport: &http.Transport{}}, address, token}
 }
 
-// request returns a request that can be sent any number of times when it has no body.
+// request returns a request that can be sent any number of times.
 func (c *client) request(ctx context.Context, method, path string, content []byte) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.address+"/v1/"+path, bytes.NewReader(content))
 	if err != nil {
@@ -36,6 +38,10 @@ func (c *client) request(ctx context.Context, method, path string, content []byt
 
 // send sends a request and returns the answer's body.
 func (c *client) send(req *http.Request) ([]byte, error) {
+	var err error
+	if req.Body, err = req.GetBody(); err != nil {
+		return nil, err
+	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, err

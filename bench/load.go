@@ -1,7 +1,10 @@
+//go:build linux
+
 package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -14,35 +17,74 @@ import (
 	"github.com/agentchains/vault-plugin-secrets-agentchains/bench/sample"
 )
 
-// read is one way to get the 20 variables: an operation reads all its paths,
-// one after the other.
-type read struct {
-	name   string
-	paths  []string
-	nested bool // the variables are in data.data, as KV v2 answers
+// operation is something to measure: it sends all its requests, one after the other.
+type operation struct {
+	name    string
+	method  string
+	paths   []string
+	content []byte
+	answer  func([]byte) (variables body, err error) // nil: it gives no variables
+	leases  string                                   // the prefix of the leases that it leaves behind
 }
 
-// verify checks that an operation gives exactly the 20 variables.
-func (r *read) verify(ctx context.Context, c *client) error {
+// readOf is an operation that reads the 20 variables.
+func readOf(name string, paths ...string) operation {
+	return operation{name: name, method: http.MethodGet, paths: paths, answer: flatAnswer}
+}
+
+func flatAnswer(raw []byte) (body, error) {
+	var answer struct{ Data body }
+	err := json.Unmarshal(raw, &answer)
+	return answer.Data, err
+}
+
+// kvAnswer has the variables one level deeper, as KV v2 answers.
+func kvAnswer(raw []byte) (body, error) {
+	var answer struct{ Data struct{ Data body } }
+	err := json.Unmarshal(raw, &answer)
+	return answer.Data.Data, err
+}
+
+func (o *operation) requests(ctx context.Context, c *client) ([]*http.Request, error) {
+	requests := make([]*http.Request, len(o.paths))
+	for i, path := range o.paths {
+		var err error
+		if requests[i], err = c.request(ctx, o.method, path, o.content); err != nil {
+			return nil, err
+		}
+	}
+	return requests, nil
+}
+
+// verify does the operation once, and checks that it gives exactly the 20 variables.
+func (o *operation) verify(ctx context.Context, c *client) error {
+	requests, err := o.requests(ctx, c)
+	if err != nil {
+		return err
+	}
 	got := body{}
-	for _, path := range r.paths {
-		var answer struct{ Data body }
-		if err := c.get(ctx, path, &answer); err != nil {
+	for _, req := range requests {
+		raw, err := c.send(req)
+		if err != nil {
 			return err
 		}
-		if r.nested {
-			answer.Data, _ = answer.Data["data"].(body)
+		if o.answer == nil {
+			continue
 		}
-		maps.Copy(got, answer.Data)
+		variables, err := o.answer(raw)
+		if err != nil {
+			return err
+		}
+		maps.Copy(got, variables)
 	}
-	if !maps.Equal(got, sample.Variables()) {
-		return fmt.Errorf("%s does not give the 20 variables of the sample, but %d", r.name, len(got))
+	if o.answer != nil && !maps.Equal(got, sample.Variables()) {
+		return fmt.Errorf("%s does not give the 20 variables of the sample, but %d", o.name, len(got))
 	}
 	return nil
 }
 
-// do reads for the duration with every client at the same time.
-func (r *read) do(ctx context.Context, v *vault, clients []*client, duration time.Duration) (round, error) {
+// do repeats the operation for the duration with every client at the same time.
+func (o *operation) do(ctx context.Context, v *vault, clients []*client, duration time.Duration) (round, error) {
 	// The audit file would fill the disk in a long run.
 	if err := os.Truncate(v.audit, 0); err != nil {
 		return round{}, err
@@ -54,12 +96,9 @@ func (r *read) do(ctx context.Context, v *vault, clients []*client, duration tim
 	took := make([][]time.Duration, len(clients))
 	start := time.Now()
 	err = each(clients, func(i int, c *client) error {
-		requests := make([]*http.Request, len(r.paths))
-		for i, path := range r.paths {
-			var err error
-			if requests[i], err = c.request(ctx, http.MethodGet, path, nil); err != nil {
-				return err
-			}
+		requests, err := o.requests(ctx, c)
+		if err != nil {
+			return err
 		}
 		for last := start; last.Sub(start) < duration; {
 			for _, req := range requests {
@@ -78,14 +117,21 @@ func (r *read) do(ctx context.Context, v *vault, clients []*client, duration tim
 		return round{}, err
 	}
 	after, err := v.cpuTime()
+	if err != nil {
+		return round{}, err
+	}
 	all := slices.Concat(took...)
 	slices.Sort(all)
-	return round{
+	got := round{
 		PerSecond: float64(len(all)) / elapsed.Seconds(),
 		P50:       milliseconds(all[len(all)/2]),
 		P99:       milliseconds(all[len(all)*99/100]),
 		CPU:       milliseconds(after-before) / float64(len(all)),
-	}, err
+	}
+	if o.leases == "" {
+		return got, nil
+	}
+	return got, v.revoke(ctx, o.leases)
 }
 
 // each runs f for every client at the same time.
@@ -99,23 +145,23 @@ func each(clients []*client, f func(i int, c *client) error) error {
 	return errors.Join(errs...)
 }
 
-// interleave measures the reads: each is verified and warmed up, and then all
+// interleave measures the operations: each is verified and warmed up, and then all
 // take turns, so that what else the machine does meets all of them.
-func (v *vault) interleave(ctx context.Context, clients []*client, o options, reads ...read) ([]readResult, error) {
-	results := make([]readResult, len(reads))
-	for i := range reads {
-		results[i].Read = reads[i].name
-		if err := reads[i].verify(ctx, clients[0]); err != nil {
+func (v *vault) interleave(ctx context.Context, clients []*client, o options, operations ...operation) ([]result, error) {
+	results := make([]result, len(operations))
+	for i := range operations {
+		results[i].Operation = operations[i].name
+		if err := operations[i].verify(ctx, clients[0]); err != nil {
 			return nil, err
 		}
-		if _, err := reads[i].do(ctx, v, clients, o.duration/2); err != nil {
+		if _, err := operations[i].do(ctx, v, clients, o.duration/2); err != nil {
 			return nil, err
 		}
 	}
 	for n := range o.rounds {
 		progress("round %d of %d", n+1, o.rounds)
-		for i := range reads {
-			got, err := reads[i].do(ctx, v, clients, o.duration)
+		for i := range operations {
+			got, err := operations[i].do(ctx, v, clients, o.duration)
 			if err != nil {
 				return nil, err
 			}

@@ -1,5 +1,7 @@
+//go:build linux
+
 // Command bench measures the engine in a real Vault, beside the least that an
-// external plugin can be and beside KV v2. See docs/performance.md.
+// external plugin can be and beside what Vault does itself. See docs/performance.md.
 package main
 
 import (
@@ -7,8 +9,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -18,14 +23,36 @@ type options struct {
 	vault    string        // the vault binary
 	plugins  string        // the directory of the engine, floor and loader
 	storage  string        // raft or inmem
-	results  string        // the JSON file, or nothing
-	clients  int           // that read at the same time
-	rounds   int           // of each read, interleaved
+	results  string        // the directory of the JSON files, or nothing
+	part     string        // the name of the one part to measure, or nothing
+	clients  int           // that work at the same time
+	rounds   int           // of each operation, interleaved
 	duration time.Duration // of a round
 	sizes    []int         // of the mounts, in secrets
 	caches   []int64       // sizes of the cache, in bytes
 	reveals  int           // distinct secrets read to fill a cache
 	starts   int           // of the plugin
+	runs     int           // of each command
+	watchers []group       // simulated
+	runners  []group       // real
+	held     int           // executions that live at the same time
+}
+
+// group says how many do something together, and how many times.
+type group struct{ size, times int }
+
+// part is one half of the benchmark, with a Vault of its own.
+type part struct {
+	name    string
+	file    string // of the results
+	measure func(context.Context, *vault, options) (printer, error)
+}
+
+type printer interface{ print(io.Writer) }
+
+var parts = []part{
+	{"reads", "results.json", measureReads},
+	{"executions", "executions.json", measureExecutions},
 }
 
 func main() {
@@ -34,23 +61,32 @@ func main() {
 		caches:  []int64{16 << 20, 64 << 20},
 		reveals: 150_000,
 		starts:  5,
+
+		runs:     100,
+		watchers: []group{{1, 100}, {100, 5}, {1000, 3}},
+		runners:  []group{{1, 30}, {20, 5}},
 	}
 	flag.StringVar(&o.vault, "vault", "", "the vault `binary`")
 	flag.StringVar(&o.plugins, "plugins", "", "the `directory` of the built plugins")
 	flag.StringVar(&o.storage, "storage", "raft", "Vault's storage: raft or inmem")
-	flag.StringVar(&o.results, "results", "bench/results.json", "the `file` that gets the figures as JSON")
-	flag.IntVar(&o.clients, "clients", 16, "clients that read at the same time")
-	flag.IntVar(&o.rounds, "rounds", 15, "rounds of each read")
+	flag.StringVar(&o.results, "results", "bench", "the `directory` that gets the figures as JSON")
+	flag.IntVar(&o.held, "held", 100_000, "executions that live at the same time")
+	flag.StringVar(&o.part, "only", "", "the one `part` to measure: reads or executions")
+	flag.IntVar(&o.clients, "clients", 16, "clients that work at the same time")
+	flag.IntVar(&o.rounds, "rounds", 15, "rounds of each operation")
 	flag.DurationVar(&o.duration, "duration", time.Second, "length of a round")
-	quick := flag.Bool("quick", false, "only see that the benchmark runs: small mounts, one short round, no file")
+	quick := flag.Bool("quick", false, "only see that the benchmark runs: small numbers, one short round, no file")
 	flag.Parse()
-	if o.clients < 1 || o.rounds < 1 || o.duration <= 0 || o.storage != "inmem" && o.storage != "raft" {
+	if o.clients < 1 || o.rounds < 1 || o.duration <= 0 || o.held < 1 || o.storage != "inmem" && o.storage != "raft" ||
+		o.part != "" && !slices.ContainsFunc(parts, func(p part) bool { return p.name == o.part }) {
 		flag.Usage()
 		os.Exit(2)
 	}
 	if *quick {
 		o.rounds, o.duration, o.starts = 1, 200*time.Millisecond, 1
 		o.sizes, o.caches, o.reveals = []int{100, 500, 2_000}, []int64{1 << 20, 2 << 20}, 2_000
+		o.runs, o.held = 2, 500
+		o.watchers, o.runners = []group{{1, 2}, {10, 1}}, []group{{1, 1}, {2, 1}}
 		o.results = ""
 	}
 
@@ -65,21 +101,34 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, o options) (err error) {
+func run(ctx context.Context, o options) error {
+	for _, p := range parts {
+		if o.part != "" && o.part != p.name {
+			continue
+		}
+		r, err := p.run(ctx, o)
+		if err != nil {
+			return err
+		}
+		r.print(os.Stdout)
+		if o.results == "" {
+			continue
+		}
+		if err := write(filepath.Join(o.results, p.file), r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// run measures the part in a Vault that is empty.
+func (p *part) run(ctx context.Context, o options) (r printer, err error) {
 	v, err := startVault(ctx, o)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, v.stop()) }()
-	r, err := measure(ctx, v, o)
-	if err != nil {
-		return err
-	}
-	r.print(os.Stdout)
-	if o.results == "" {
-		return nil
-	}
-	return r.write(o.results)
+	return p.measure(ctx, v, o)
 }
 
 // progress tells what is being done.

@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -20,14 +22,14 @@ const plugin = "agentchains"
 // environment is the path of the measured read, below a mount.
 const environment = "/env/" + sample.Environment + "/" + sample.Chain + "/" + sample.Agent
 
-// measure does everything, in a Vault that is empty.
-func measure(ctx context.Context, v *vault, o options) (*report, error) {
+// measureReads measures env/, in a Vault that is empty.
+func measureReads(ctx context.Context, v *vault, o options) (printer, error) {
 	r := &report{}
 	var err error
 	if r.Setup, err = v.describe(ctx, o); err != nil {
 		return nil, err
 	}
-	clients, err := v.readers(ctx, o.clients)
+	clients, err := v.clients(ctx, o.clients, allow("read", "+/env/*", "+/reveal/*", "floor/constant", "secret/data/*"))
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +48,7 @@ func measure(ctx context.Context, v *vault, o options) (*report, error) {
 		}
 		r.Starts = append(r.Starts, took.Seconds())
 	}
-	r.compareStarts()
+	r.Comparisons = append(r.Comparisons, below("seconds from a kill to the first env/", median(r.Starts), 2))
 	for _, limit := range o.caches {
 		progress("memory: reading %s secrets with a cache of %d MiB", thousands(o.reveals), limit>>20)
 		m, err := v.measureMemory(ctx, clients, largest, o, limit)
@@ -76,8 +78,9 @@ func (v *vault) measurePeers(ctx context.Context, r *report, clients []*client, 
 		return err
 	}
 	// Vault in dev mode has KV v2 at secret/.
-	together := read{name: "KV v2, one read of all 20", paths: []string{"secret/data/together"}, nested: true}
-	single := read{name: "KV v2, 20 reads of one each", nested: true}
+	together := readOf("KV v2, one read of all 20", "secret/data/together")
+	single := readOf("KV v2, 20 reads of one each")
+	together.answer, single.answer = kvAnswer, kvAnswer
 	variables := sample.Variables()
 	if err := v.put(ctx, together.paths[0], body{"data": variables}); err != nil {
 		return err
@@ -91,8 +94,8 @@ func (v *vault) measurePeers(ctx context.Context, r *report, clients []*client, 
 	}
 	progress("env/ beside the floor plugin and KV v2")
 	results, err := v.interleave(ctx, clients, o,
-		read{name: "env/", paths: []string{plugin + environment}},
-		read{name: "floor plugin", paths: []string{"floor/constant"}},
+		readOf("env/", plugin+environment),
+		readOf("floor plugin", "floor/constant"),
 		together,
 		single,
 	)
@@ -101,9 +104,11 @@ func (v *vault) measurePeers(ctx context.Context, r *report, clients []*client, 
 	}
 	r.Reads = append(r.Reads, results...)
 	env := &results[0]
-	r.compare(env, &results[1], 0.90, 0)
-	r.compare(env, &results[2], 0.60, 0)
-	r.compare(env, &results[3], 12, 0)
+	r.Comparisons = append(r.Comparisons,
+		compare(env, &results[1], 0.90, 0),
+		compare(env, &results[2], 0.60, 0),
+		compare(env, &results[3], 12, 0),
+	)
 	return nil
 }
 
@@ -115,7 +120,7 @@ func (v *vault) measureSizes(ctx context.Context, r *report, clients []*client, 
 	if err := v.register(ctx, plugin, loaderCommand); err != nil {
 		return err
 	}
-	var reads []read
+	var reads []operation
 	for _, size := range o.sizes {
 		mount := mountOf(size)
 		if err := v.mount(ctx, mount, plugin); err != nil {
@@ -127,7 +132,7 @@ func (v *vault) measureSizes(ctx context.Context, r *report, clients []*client, 
 		if err := v.fill(ctx, mount, size); err != nil {
 			return err
 		}
-		reads = append(reads, read{name: fmt.Sprintf("env/ with %s secrets", thousands(size)), paths: []string{mount + environment}})
+		reads = append(reads, readOf(fmt.Sprintf("env/ with %s secrets", thousands(size)), mount+environment))
 	}
 	if err := v.register(ctx, plugin, engineCommand); err != nil {
 		return err
@@ -143,7 +148,7 @@ func (v *vault) measureSizes(ctx context.Context, r *report, clients []*client, 
 	r.Reads = append(r.Reads, results...)
 	for i := range results {
 		for j := range i {
-			r.compare(&results[i], &results[j], 0.90, 1/0.90)
+			r.Comparisons = append(r.Comparisons, compare(&results[i], &results[j], 0.90, 1/0.90))
 		}
 	}
 	return nil
@@ -151,11 +156,11 @@ func (v *vault) measureSizes(ctx context.Context, r *report, clients []*client, 
 
 // restart kills the engine and returns the time until it has served a read.
 func (v *vault) restart(ctx context.Context, mount string) (time.Duration, error) {
-	before, err := v.engine()
+	before, err := v.pluginProcess(engineCommand)
 	if err != nil {
 		return 0, err
 	}
-	first := read{name: "the first env/", paths: []string{mount + environment}}
+	first := readOf("the first env/", mount+environment)
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	start := time.Now()
@@ -173,7 +178,7 @@ func (v *vault) restart(ctx context.Context, mount string) (time.Duration, error
 		}
 	}
 	took := time.Since(start)
-	after, err := v.engine()
+	after, err := v.pluginProcess(engineCommand)
 	if err == nil && after == before {
 		err = errors.New("the engine was not ended by a kill")
 	}
@@ -189,7 +194,7 @@ func (v *vault) measureMemory(ctx context.Context, clients []*client, mount stri
 	if _, err := v.restart(ctx, mount); err != nil {
 		return m, err
 	}
-	pid, err := v.engine()
+	pid, err := v.pluginProcess(engineCommand)
 	if err != nil {
 		return m, err
 	}

@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -33,16 +35,16 @@ func binaryOf(pid int) string {
 	return binary
 }
 
-// engine returns the one process of the engine.
-func (v *vault) engine() (int, error) {
+// pluginProcess returns the one process of a plugin.
+func (v *vault) pluginProcess(command string) (int, error) {
 	var pids []int
 	for pid, binary := range children(v.process.Process.Pid) {
-		if binary == filepath.Join(v.plugins, engineCommand) {
+		if binary == filepath.Join(v.plugins, command) {
 			pids = append(pids, pid)
 		}
 	}
 	if len(pids) != 1 {
-		return 0, fmt.Errorf("there are %d processes of the engine, not one", len(pids))
+		return 0, fmt.Errorf("there are %d processes of %s, not one", len(pids), command)
 	}
 	return pids[0], nil
 }

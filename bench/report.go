@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -12,10 +14,10 @@ import (
 	"time"
 )
 
-// report is the outcome, as it is written to the JSON file.
+// report is the outcome of the reads, as it is written to the JSON file.
 type report struct {
 	Setup       setup          `json:"setup"`
-	Reads       []readResult   `json:"reads"`
+	Reads       []result       `json:"reads"`
 	Comparisons []comparison   `json:"comparisons"`
 	Starts      []float64      `json:"start_seconds"` // each from the kill to the first answer
 	Memory      []memoryResult `json:"memory"`
@@ -33,14 +35,14 @@ type setup struct {
 	Seconds float64 `json:"round_seconds"`
 }
 
-// readResult is a read with its rounds, and the median of each figure.
-type readResult struct {
-	Read string `json:"read"`
+// result is an operation with its rounds, and the median of each figure.
+type result struct {
+	Operation string `json:"operation"`
 	round
 	Rounds []round `json:"rounds"`
 }
 
-// round is what one round of a read gave.
+// round is what one round of an operation gave.
 type round struct {
 	PerSecond float64 `json:"per_second"`
 	P50       float64 `json:"p50_ms"`
@@ -48,7 +50,7 @@ type round struct {
 	CPU       float64 `json:"cpu_ms"` // of Vault and its plugins, for one operation
 }
 
-// comparison is a ratio beside its bar.
+// comparison is a ratio, or another figure, beside its bar, if it has one.
 type comparison struct {
 	What  string  `json:"what"`
 	Value float64 `json:"value"`
@@ -92,14 +94,14 @@ func (v *vault) describe(ctx context.Context, o options) (setup, error) {
 }
 
 // summarize sets the median of each figure over the rounds.
-func (r *readResult) summarize() {
+func (r *result) summarize() {
 	r.PerSecond = r.median(func(x round) float64 { return x.PerSecond })
 	r.P50 = r.median(func(x round) float64 { return x.P50 })
 	r.P99 = r.median(func(x round) float64 { return x.P99 })
 	r.CPU = r.median(func(x round) float64 { return x.CPU })
 }
 
-func (r *readResult) median(figure func(round) float64) float64 {
+func (r *result) median(figure func(round) float64) float64 {
 	figures := make([]float64, len(r.Rounds))
 	for i := range r.Rounds {
 		figures[i] = figure(r.Rounds[i])
@@ -114,30 +116,33 @@ func median(figures []float64) float64 {
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// compare adds the ratio of two reads that took turns: the median of the ratios
-// in each round, because both met the same conditions there. With most as 0
-// there is no upper bar.
-func (r *report) compare(a, b *readResult, least, most float64) {
+// compare returns the ratio of two operations that took turns: the median of the
+// ratios in each round, because both met the same conditions there. With most as
+// 0 there is no upper bar, and with both as 0 none at all.
+func compare(a, b *result, least, most float64) comparison {
 	ratios := make([]float64, len(a.Rounds))
 	for i := range a.Rounds {
 		ratios[i] = a.Rounds[i].PerSecond / b.Rounds[i].PerSecond
 	}
-	c := comparison{What: a.Read + " vs " + b.Read, Value: median(ratios), Bar: fmt.Sprintf("at least %.2f", least)}
-	c.Met = c.Value >= least
-	if most != 0 {
-		c.Bar, c.Met = fmt.Sprintf("%.2f to %.2f", least, most), c.Met && c.Value <= most
+	c := comparison{What: a.Operation + " vs " + b.Operation, Value: median(ratios)}
+	c.Met = c.Value >= least && (most == 0 || c.Value <= most)
+	switch {
+	case most != 0:
+		c.Bar = fmt.Sprintf("%.2f to %.2f", least, most)
+	case least != 0:
+		c.Bar = fmt.Sprintf("at least %.2f", least)
 	}
-	r.Comparisons = append(r.Comparisons, c)
+	return c
 }
 
-func (r *report) compareStarts() {
-	const most = 2
-	value := median(r.Starts)
-	r.Comparisons = append(r.Comparisons, comparison{"seconds from a kill to the first env/", value, fmt.Sprintf("below %d", most), value < most})
+// below returns a figure beside the bar that it must be below.
+func below(what string, value, bar float64) comparison {
+	return comparison{what, value, fmt.Sprintf("below %g", bar), value < bar}
 }
 
-func (r *report) write(file string) error {
-	encoded, err := json.MarshalIndent(r, "", "  ")
+// write writes a report as JSON.
+func write(file string, report any) error {
+	encoded, err := json.MarshalIndent(report, "", "  ")
 	if err != nil {
 		return err
 	}

@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -9,15 +11,34 @@ import (
 	"github.com/agentchains/vault-plugin-secrets-agentchains/bench/sample"
 )
 
-// readers returns clients with a token that may read what is measured, and no more.
-func (v *vault) readers(ctx context.Context, n int) ([]*client, error) {
+// allow is the part of a policy that gives a capability on some paths.
+func allow(capability string, paths ...string) string {
 	policy := ""
-	for _, allowed := range []string{"+/env/*", "+/reveal/*", "floor/constant", "secret/data/*"} {
-		policy += fmt.Sprintf("path %q { capabilities = [\"read\"] }\n", allowed)
+	for _, path := range paths {
+		policy += fmt.Sprintf("path %q { capabilities = [%q] }\n", path, capability)
 	}
+	return policy
+}
+
+// clients returns clients with one token, which has the policy and no other.
+func (v *vault) clients(ctx context.Context, n int, policy string) ([]*client, error) {
 	if err := v.put(ctx, "sys/policies/acl/bench", body{"policy": policy}); err != nil {
 		return nil, err
 	}
+	token, err := v.createToken(ctx, "bench")
+	if err != nil {
+		return nil, err
+	}
+	clients := make([]*client, n)
+	for i := range clients {
+		clients[i] = newClient(v.address, token)
+	}
+	return clients, nil
+}
+
+// createToken returns a token with one policy. It is not a lease of
+// auth/token/create, of which all are revoked.
+func (v *vault) createToken(ctx context.Context, policy string) (string, error) {
 	var created struct {
 		Auth struct {
 			ClientToken string `json:"client_token"`
@@ -25,15 +46,9 @@ func (v *vault) readers(ctx context.Context, n int) ([]*client, error) {
 	}
 	// Vault parses the default policy anew for each request, because it is a
 	// template. That would level what is compared.
-	wanted := body{"policies": []string{"bench"}, "no_default_policy": true}
-	if err := v.call(ctx, http.MethodPost, "auth/token/create", wanted, &created); err != nil {
-		return nil, err
-	}
-	clients := make([]*client, n)
-	for i := range clients {
-		clients[i] = newClient(v.address, created.Auth.ClientToken)
-	}
-	return clients, nil
+	wanted := body{"policies": []string{policy}, "no_default_policy": true}
+	err := v.call(ctx, http.MethodPost, "auth/token/create-orphan", wanted, &created)
+	return created.Auth.ClientToken, err
 }
 
 // putSample stores the secrets of the sample and the chain that refers to them.
