@@ -300,11 +300,10 @@ func (r *run) ends(code int, sig syscall.Signal) Receipt {
 // line reads a line of output.
 func (r *run) line() string {
 	r.Helper()
-	// A test that waits in vain is ended by its runner's pipe, when go test
-	// ends it, and says where it waited.
+	must(r.stdout.SetReadDeadline(time.Now().Add(patience)))
 	line, err := r.output.ReadString('\n')
 	if err != nil {
-		r.Fatalf("output ended: %v", err)
+		r.Fatalf("no line of output: %v", err)
 	}
 	return strings.TrimSuffix(line, "\n")
 }

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // The environment of the command is in no other process, and in no arguments.
@@ -75,11 +77,13 @@ func TestNoDescriptorIsInherited(t *testing.T) {
 	}
 }
 
-// The supervisor holds none of the command's streams open: when the command
-// closes its output, the reader sees the end.
-func TestTheSupervisorHoldsNoStream(t *testing.T) {
+// The supervisor holds none of the command's streams, so that who reads its
+// output sees the end, nor its directory. It is out of reach of the keyboard.
+func TestTheSupervisorKeepsApart(t *testing.T) {
 	t.Parallel()
-	r := runAgent(t, "say:ready", "wait")
+	s := setup{}
+	s.Dir = "/proc"
+	r := s.run(t, "say:ready", "wait")
 	r.expect("ready")
 	for fd := range 3 {
 		name := fmt.Sprintf("/proc/%d/fd/%d", r.supervisor, fd)
@@ -89,5 +93,8 @@ func TestTheSupervisorHoldsNoStream(t *testing.T) {
 	}
 	if cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", r.supervisor)); err != nil || cwd != "/" {
 		t.Errorf("the supervisor is in %s (%v)", cwd, err)
+	}
+	if session, err := unix.Getsid(r.supervisor); err != nil || session != r.supervisor {
+		t.Errorf("the supervisor is in session %d (%v), not its own %d", session, err, r.supervisor)
 	}
 }

@@ -113,15 +113,16 @@ func (s *streams) openNull() (*os.File, error) {
 // begin starts to copy. The command has its ends by now.
 func (s *streams) begin() {
 	s.closeCommandEnds()
+	if s.terminal != nil {
+		// First, since output has its line ends made by the PTY.
+		s.terminal.begin()
+	}
 	for _, o := range s.outputs {
 		s.copying.Go(o.copy)
 	}
 	for _, i := range s.inputs {
 		// Not waited for: a read of the caller's stream may never return.
 		go i.copy()
-	}
-	if s.terminal != nil {
-		s.terminal.begin()
 	}
 }
 

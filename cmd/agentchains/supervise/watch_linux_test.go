@@ -16,12 +16,10 @@ func TestStopped(t *testing.T) {
 	for _, who := range []string{"runner", "supervisor"} {
 		t.Run(who, func(t *testing.T) {
 			t.Parallel()
-			r := runAgent(t, "daemon", "await", "kill:"+who+":STOP", "deaf")
-			r.expect("deaf")
-			r.proceed()
-			r.expect("deaf")
-			r.stop(0)
-			r.ends(137, syscall.SIGKILL)
+			r := runAgent(t, "kill:"+who+":STOP", "on")
+			r.expect("ready")
+			r.stop(patience)
+			r.ends(3, 0)
 		})
 	}
 }
