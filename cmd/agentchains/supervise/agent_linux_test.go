@@ -146,6 +146,18 @@ var steps = map[string]func(argument string){
 		must(err)
 		fmt.Println("exit code", p.Wait().ExitCode)
 	},
+	// overlap starts one command, another one meanwhile, and a third one after.
+	"overlap": func(string) {
+		p, err := Start(Command{Args: []string{"/proc/self/exe", "agent", "wait"}})
+		must(err)
+		_, err = Start(Command{Args: []string{"/bin/true"}})
+		fmt.Println(err)
+		p.Stop(0)
+		p.Wait()
+		p, err = Start(Command{Args: []string{"/bin/true"}})
+		fmt.Println(err)
+		p.Wait()
+	},
 	// background runs another agent in the background of its terminal.
 	"background": func(step string) {
 		cmd := exec.Command("/proc/self/exe", "agent", step)

@@ -124,9 +124,7 @@ func TestChainOfForks(t *testing.T) {
 // A bomb doubles until it may not, and refills what is killed.
 func TestForkBomb(t *testing.T) {
 	t.Parallel()
-	if os.Getuid() != 0 {
-		t.Skip("only root may start it as a user of its own, whose processes are limited")
-	}
+	needRoot(t, "start it as a user of its own, whose processes are limited")
 	r := setup{user: 65533}.run(t, "ignore", "bomb:50")
 	r.expect("ticking")
 	r.wait("the bomb is there", func() bool { return len(r.living()) > 20 })
@@ -139,9 +137,7 @@ func TestForkBomb(t *testing.T) {
 // although it holds the output.
 func TestWhatHasBecomeRoot(t *testing.T) {
 	t.Parallel()
-	if os.Getuid() != 0 {
-		t.Skip("only root may make a program that becomes root")
-	}
+	needRoot(t, "make a program that becomes root")
 	dir, err := os.MkdirTemp("", "supervise")
 	must(err)
 	t.Cleanup(func() { os.RemoveAll(dir) })

@@ -315,6 +315,14 @@ func (r *run) expect(want string) {
 	}
 }
 
+// needRoot skips a test for others.
+func needRoot(t *testing.T, why string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("only root may " + why)
+	}
+}
+
 // proceed lets an agent go on that awaits it.
 func (r *run) proceed() {
 	_, err := r.stdin.WriteString("\n")

@@ -3,6 +3,7 @@ package supervise
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -11,6 +12,7 @@ import (
 
 // The environment of the command is in no other process, and in no arguments.
 func TestSecretsAreTheCommandsOnly(t *testing.T) {
+	needRoot(t, "see the environment of all")
 	t.Parallel()
 	r := runAgent(t, "say:ready", "wait")
 	r.expect("ready")
@@ -77,9 +79,34 @@ func TestNoDescriptorIsInherited(t *testing.T) {
 	}
 }
 
+// Of the command's output the runner has only its own end, or it would never see
+// the end of it.
+func TestTheRunnerHoldsNoOutput(t *testing.T) {
+	needRoot(t, "see what the runner has open")
+	t.Parallel()
+	s := setup{}
+	s.Copied = true
+	r := s.run(t, "say:ready", "wait")
+	r.expect("ready")
+	output, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/1", r.pid))
+	must(err)
+	ends, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", r.cmd.Process.Pid))
+	must(err)
+	count := 0
+	for _, end := range ends {
+		if target, _ := os.Readlink(end); target == output {
+			count++
+		}
+	}
+	if count != 1 {
+		t.Errorf("the runner has %d ends of the output of the command, want 1", count)
+	}
+}
+
 // The supervisor holds none of the command's streams, so that who reads its
 // output sees the end, nor its directory. It is out of reach of the keyboard.
 func TestTheSupervisorKeepsApart(t *testing.T) {
+	needRoot(t, "see what the supervisor has open")
 	t.Parallel()
 	s := setup{}
 	s.Dir = "/proc"

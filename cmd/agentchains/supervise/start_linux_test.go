@@ -86,15 +86,19 @@ func TestSurroundings(t *testing.T) {
 	r.ends(0, 0)
 }
 
-func TestOneAtATime(t *testing.T) {
-	running.Store(true)
-	defer running.Store(false)
+func TestNoCommand(t *testing.T) {
+	t.Parallel()
 	if _, err := Start(Command{}); err == nil || err.Error() != "there is no command" {
-		t.Errorf("no command: %v", err)
+		t.Errorf("error %v", err)
 	}
-	if _, err := Start(Command{Args: []string{"true"}}); err == nil || err.Error() != "a command is running already" {
-		t.Errorf("a second command: %v", err)
-	}
+}
+
+func TestOneAtATime(t *testing.T) {
+	t.Parallel()
+	r := runAgent(t, "overlap")
+	r.expect("a command is running already")
+	r.expect("<nil>")
+	r.ends(0, 0)
 }
 
 // Bytes go in and out as they are, through files and through pipes.
@@ -196,9 +200,7 @@ func TestSlowReader(t *testing.T) {
 // processes.
 func TestForeignProc(t *testing.T) {
 	t.Parallel()
-	if os.Getuid() != 0 {
-		t.Skip("only root may make a PID namespace")
-	}
+	needRoot(t, "make a PID namespace")
 	unshare, err := exec.LookPath("unshare")
 	if err != nil {
 		t.Skip("unshare is not installed")

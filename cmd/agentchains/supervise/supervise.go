@@ -100,11 +100,16 @@ func Start(c Command) (*Process, error) {
 	p := &Process{stop: make(chan time.Duration), ended: make(chan struct{}), done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
-		defer running.Store(false)
 		// The kernel tells a process of the end of the thread that forked it.
 		// This one ends with this goroutine.
 		runtime.LockOSThread()
-		p.run(&c, started)
+		err := p.run(&c, started)
+		running.Store(false)
+		if err != nil {
+			started <- err
+			return
+		}
+		close(p.done)
 	}()
 	if err := <-started; err != nil {
 		return nil, err
@@ -112,7 +117,8 @@ func Start(c Command) (*Process, error) {
 	return p, nil
 }
 
-func (p *Process) run(c *Command, started chan<- error) {
+// run sends nil when the command has started, and returns when it has ended.
+func (p *Process) run(c *Command, started chan<- error) error {
 	signals := make(chan os.Signal, 16)
 	notify(signals)
 	defer signal.Stop(signals)
@@ -122,14 +128,12 @@ func (p *Process) run(c *Command, started chan<- error) {
 	defer signal.Stop(pipes)
 	s, err := c.open()
 	if err != nil {
-		started <- err
-		return
+		return err
 	}
 	w, err := begin(c, s)
 	if err != nil {
 		s.abandon()
-		started <- err
-		return
+		return err
 	}
 	p.pid = w.pid()
 	s.begin()
@@ -137,7 +141,7 @@ func (p *Process) run(c *Command, started chan<- error) {
 	p.receipt = w.watch(p.stop, signals, s)
 	close(p.ended)
 	s.finish()
-	close(p.done)
+	return nil
 }
 
 // notify leaves alone what was ignored when this process started, as by nohup:

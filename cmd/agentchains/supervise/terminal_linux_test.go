@@ -211,6 +211,26 @@ func TestTypedAfterTheEnd(t *testing.T) {
 	}
 }
 
+func TestThePTYHasTheModeOfTheTerminal(t *testing.T) {
+	t.Parallel()
+	keys, user, err := pty.Open()
+	must(err)
+	defer keys.Close()
+	defer user.Close()
+	mode, err := readMode(user)
+	must(err)
+	mode.Cc[unix.VERASE] = '#'
+	must(unix.IoctlSetTermios(int(user.Fd()), setTermios, &mode.Termios))
+	terminal, err := openTerminal(user)
+	must(err)
+	defer terminal.abandon()
+	defer terminal.master.Close()
+	defer terminal.slave.Close()
+	if got, err := readMode(terminal.slave); err != nil || got != mode {
+		t.Errorf("the PTY erases with %q (%v)", got.Cc[unix.VERASE], err)
+	}
+}
+
 // In the background of a terminal there is none to use, nor to read from.
 func TestBackground(t *testing.T) {
 	t.Parallel()

@@ -1,7 +1,6 @@
 package supervise
 
 import (
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -95,9 +94,7 @@ func TestBothAtOnce(t *testing.T) {
 // stopped from inside, and nothing outlives it.
 func TestFirstInAPIDNamespace(t *testing.T) {
 	t.Parallel()
-	if os.Getuid() != 0 {
-		t.Skip("only root may make a PID namespace")
-	}
+	needRoot(t, "make a PID namespace")
 	unshare, err := exec.LookPath("unshare")
 	if err != nil {
 		t.Skip("unshare is not installed")
