@@ -2,7 +2,6 @@ package agentchains
 
 import (
 	"context"
-	"path"
 	"strings"
 	"time"
 
@@ -153,7 +152,7 @@ func deleteHistory(ctx context.Context, s logical.Storage, before time.Time, mos
 			if err := deleteKey(ctx, s, endedExecutionKey(id)); err != nil {
 				return err
 			}
-			if err := deleteKey(ctx, s, path.Join(historyPrefix, hour, id)); err != nil {
+			if err := deleteKey(ctx, s, historyPrefix+hour+id); err != nil {
 				return err
 			}
 		}

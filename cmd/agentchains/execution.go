@@ -119,8 +119,10 @@ func (x *execution) keep(ctx context.Context) *order {
 		}
 		before := x.until
 		if over := x.renew(ctx); over != nil {
-			if state, err := x.state(ctx, "", nil); over.told && err == nil {
-				over.reason, over.incident = state.Reason, state.IncidentID
+			if over.told {
+				if state, err := x.state(ctx, "", nil); err == nil {
+					over.reason, over.incident = state.Reason, state.IncidentID
+				}
 			}
 			return over
 		}
