@@ -43,7 +43,7 @@ func executions(mount string) string {
 }
 
 // measureExecutions measures executions, in a Vault that is empty.
-func measureExecutions(ctx context.Context, v *vault, o options) (printer, error) {
+func measureExecutions(ctx context.Context, v *vault, o options) (any, error) {
 	r := &executionsReport{}
 	var err error
 	if r.Setup, err = v.describe(ctx, o); err != nil {
@@ -60,18 +60,23 @@ func measureExecutions(ctx context.Context, v *vault, o options) (printer, error
 	if err := v.measureRates(ctx, r, clients, o); err != nil {
 		return nil, err
 	}
+	printOperations(r.Setup, r.Operations)
 	progress("commands, bare and by the runner")
 	if r.Commands, err = v.measureCommands(ctx, clients[0].token, o.runs); err != nil {
 		return nil, err
 	}
+	printCommands(r.Commands)
 	if err := v.measureStops(ctx, r, clients, o); err != nil {
 		return nil, err
 	}
+	printStops(r.Stops)
 	if r.Held, err = v.measureHeld(ctx, clients, o.held); err != nil {
 		return nil, err
 	}
+	printHeld(r.Held)
 	heap := float64(r.Held.Heap.After-r.Held.Heap.Before) / float64(r.Held.Executions)
 	r.Comparisons = append(r.Comparisons, below("bytes of the plugin's live heap for an execution", heap, 1024))
+	printComparisons(r.Comparisons)
 	return r, nil
 }
 

@@ -23,7 +23,7 @@ const plugin = "agentchains"
 const environment = "/env/" + sample.Environment + "/" + sample.Chain + "/" + sample.Agent
 
 // measureReads measures env/, in a Vault that is empty.
-func measureReads(ctx context.Context, v *vault, o options) (printer, error) {
+func measureReads(ctx context.Context, v *vault, o options) (any, error) {
 	r := &report{}
 	var err error
 	if r.Setup, err = v.describe(ctx, o); err != nil {
@@ -39,6 +39,7 @@ func measureReads(ctx context.Context, v *vault, o options) (printer, error) {
 	if err := v.measureSizes(ctx, r, clients, o); err != nil {
 		return nil, err
 	}
+	printOperations(r.Setup, r.Reads)
 	largest := mountOf(o.sizes[len(o.sizes)-1])
 	for n := range o.starts {
 		progress("start %d of %d", n+1, o.starts)
@@ -49,6 +50,7 @@ func measureReads(ctx context.Context, v *vault, o options) (printer, error) {
 		r.Starts = append(r.Starts, took.Seconds())
 	}
 	r.Comparisons = append(r.Comparisons, below("seconds from a kill to the first env/", median(r.Starts), 2))
+	printComparisons(r.Comparisons)
 	for _, limit := range o.caches {
 		progress("memory: reading %s secrets with a cache of %d MiB", thousands(o.reveals), limit>>20)
 		m, err := v.measureMemory(ctx, clients, largest, o, limit)
@@ -57,6 +59,7 @@ func measureReads(ctx context.Context, v *vault, o options) (printer, error) {
 		}
 		r.Memory = append(r.Memory, m)
 	}
+	printMemory(r.Memory)
 	return r, nil
 }
 

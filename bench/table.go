@@ -4,65 +4,60 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 )
 
-// print writes the report as tables.
-func (r *report) print(to io.Writer) {
-	printSetup(to, r.Setup, r.Reads)
-	printComparisons(to, r.Comparisons)
-
+func printMemory(results []memoryResult) {
 	rows := [][]string{{"cache limit", "secrets read", "in cache", "resident before", "after", "peak"}}
-	for _, m := range r.Memory {
+	for _, m := range results {
 		rows = append(rows, []string{mebibytes(m.CacheLimit), thousands(m.Read), thousands(m.CacheEntries), mebibytes(m.Before), mebibytes(m.After), mebibytes(m.Peak)})
 	}
-	printTable(to, rows)
+	printTable(rows)
 }
 
-func (r *executionsReport) print(to io.Writer) {
-	printSetup(to, r.Setup, r.Operations)
-	printComparisons(to, r.Comparisons)
-
+func printCommands(results []commandResult) {
 	rows := [][]string{{"command", "runs", "first output p50 ms", "p99 ms", "end p50 ms", "p99 ms"}}
-	for _, c := range r.Commands {
+	for _, c := range results {
 		rows = append(rows, []string{c.Command, strconv.Itoa(c.Runs), fmt.Sprintf("%.1f", c.OutputP50), fmt.Sprintf("%.1f", c.OutputP99), fmt.Sprintf("%.1f", c.EndP50), fmt.Sprintf("%.1f", c.EndP99)})
 	}
-	printTable(to, rows)
+	printTable(rows)
+}
 
-	rows = [][]string{{"from an order to stop", "together", "orders", "p50 ms", "p99 ms", "max ms"}}
-	for _, s := range r.Stops {
+func printStops(results []stopResult) {
+	rows := [][]string{{"from an order to stop", "together", "orders", "p50 ms", "p99 ms", "max ms"}}
+	for _, s := range results {
 		rows = append(rows, []string{s.What, thousands(s.Size), thousands(s.Orders), fmt.Sprintf("%.1f", s.P50), fmt.Sprintf("%.1f", s.P99), fmt.Sprintf("%.1f", s.Max)})
 	}
-	printTable(to, rows)
+	printTable(rows)
+}
 
-	h := r.Held
+func printHeld(h heldResult) {
 	n := int64(h.Executions)
-	rows = [][]string{{fmt.Sprintf("%s live executions, started in %.0f s", thousands(h.Executions), h.Seconds), "before", "after", "bytes each"}}
+	rows := [][]string{{fmt.Sprintf("%s live executions, started in %.0f s", thousands(h.Executions), h.Seconds), "before", "after", "bytes each"}}
 	for _, m := range []struct {
 		what string
 		footprint
 	}{{"live heap of the plugin", h.Heap}, {"resident, plugin", h.Plugin}, {"resident, Vault", h.Vault}} {
 		rows = append(rows, []string{m.what, mebibytes(m.Before), mebibytes(m.After), thousands(int((m.After - m.Before) / n))})
 	}
-	printTable(to, rows)
+	printTable(rows)
 }
 
-func printSetup(to io.Writer, s setup, results []result) {
-	fmt.Fprintf(to, "\nVault %s in dev mode, storage %s, file audit device on.\n", s.Vault, s.Storage)
-	fmt.Fprintf(to, "%d clients on the same %d CPUs (%s), %s.\n", s.Clients, s.CPUs, s.CPU, s.Go)
-	fmt.Fprintf(to, "Medians of %d interleaved rounds of %g s.\n", len(results[0].Rounds), s.Seconds)
+func printOperations(s setup, results []result) {
+	fmt.Printf("\nVault %s in dev mode, storage %s, file audit device on.\n", s.Vault, s.Storage)
+	fmt.Printf("%d clients on the same %d CPUs (%s), %s.\n", s.Clients, s.CPUs, s.CPU, s.Go)
+	fmt.Printf("Medians of %d interleaved rounds of %g s.\n", len(results[0].Rounds), s.Seconds)
 
 	rows := [][]string{{"operation", "per second", "p50 ms", "p99 ms", "CPU ms"}}
 	for _, x := range results {
 		rows = append(rows, []string{x.Operation, thousands(int(x.PerSecond)), fmt.Sprintf("%.2f", x.P50), fmt.Sprintf("%.2f", x.P99), fmt.Sprintf("%.3f", x.CPU)})
 	}
-	printTable(to, rows)
+	printTable(rows)
 }
 
-func printComparisons(to io.Writer, comparisons []comparison) {
+func printComparisons(comparisons []comparison) {
 	rows := [][]string{{"comparison", "value", "bar", ""}}
 	for _, c := range comparisons {
 		verdict := "missed"
@@ -74,24 +69,24 @@ func printComparisons(to io.Writer, comparisons []comparison) {
 		}
 		rows = append(rows, []string{c.What, fmt.Sprintf("%.2f", c.Value), c.Bar, verdict})
 	}
-	printTable(to, rows)
+	printTable(rows)
 }
 
 // printTable writes rows with the first column to the left and the others to the right.
-func printTable(to io.Writer, rows [][]string) {
+func printTable(rows [][]string) {
 	width := make([]int, len(rows[0]))
 	for _, row := range rows {
 		for i, cell := range row {
 			width[i] = max(width[i], utf8.RuneCountInString(cell))
 		}
 	}
-	fmt.Fprintln(to)
+	fmt.Println()
 	for _, row := range rows {
 		line := fmt.Sprintf("%-*s", width[0], row[0])
 		for i, cell := range row[1:] {
 			line += fmt.Sprintf("   %*s", width[i+1], cell)
 		}
-		fmt.Fprintln(to, strings.TrimRight(line, " "))
+		fmt.Println(strings.TrimRight(line, " "))
 	}
 }
 
