@@ -279,7 +279,7 @@ func TestDeleteHeld(t *testing.T) {
 func TestClosedPins(t *testing.T) {
 	both(t, func(e *env) {
 		e.deployer()
-		open := e.b.executions.closePins(address("all/org/OPENAI_API_KEY"))
+		open := e.b.executions.closePins(pin{Path: "all/org/OPENAI_API_KEY"})
 		e.fails(503, update, "executions/"+deployerPath, nil, "try again")
 		e.is(len(e.stored(livePrefix)), 0)
 		open()
@@ -313,8 +313,12 @@ func TestStartAgainstDelete(t *testing.T) {
 	e.ok(remove, key, data{"force": true})
 	held := e.holders("all/org/OPENAI_API_KEY", 0)
 	for _, id := range strings.Fields(held) {
-		if got, err := getExecution(e.Context(), e.s, id); err != nil || got.State != executionTerminating {
-			t.Errorf("%s holds what was deleted and is %v", id, got.State)
+		got, err := getExecution(e.Context(), e.s, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got == nil || got.State != executionTerminating {
+			t.Errorf("%s holds what was deleted, and was not told to stop", id)
 		}
 	}
 	if held == "" {

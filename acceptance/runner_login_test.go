@@ -58,7 +58,9 @@ func TestRunnerRenewsItsToken(t *testing.T) {
 	e.same("state", e.inspect(deployer, id)["state"], "finished")
 }
 
-// A workload shows a token that its platform has signed.
+// A workload shows a token that its platform has signed. The kubernetes method
+// takes the same request as jwt, and only asks the cluster what that makes of the
+// token; there is no cluster here, so both are sent to the one that knows the key.
 func TestRunnerWithJWT(t *testing.T) {
 	e := newEngine(t)
 	e.deployPipeline()
@@ -73,12 +75,13 @@ func TestRunnerWithJWT(t *testing.T) {
 		"role_type": "jwt", "user_claim": "sub", "bound_audiences": "vault", "bound_subject": "ci",
 		"token_policies": e.policy(e.read("policy/" + deployer)["policy"].(string)),
 	})
-	run := func(subject string) *process {
-		flags := []string{"--auth", "jwt", "--auth-mount", mount, "--auth-role", "deployer", "--jwt-file", e.keep(e.signed(private, subject))}
+	run := func(method, subject string) *process {
+		flags := []string{"--auth", method, "--auth-mount", mount, "--auth-role", "deployer", "--jwt-file", e.keep(e.signed(private, subject))}
 		return e.as("").run(deployer, flags, "exit 5")
 	}
-	run("ci").silent(5)
-	stdout, stderr := run("somebody else").ends(2)
+	run("jwt", "ci").silent(5)
+	run("kubernetes", "ci").silent(5)
+	stdout, stderr := run("jwt", "somebody else").ends(2)
 	if stdout != "" || !strings.HasPrefix(stderr, "agentchains: log in at auth/"+mount+": ") || strings.Count(stderr, "\n") != 1 {
 		t.Errorf("output %q and %q, want one line on standard error", stdout, stderr)
 	}

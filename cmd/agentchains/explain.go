@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
 
+	"github.com/hashicorp/vault/api"
 	"github.com/spf13/cobra"
 
 	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/scope"
@@ -75,7 +77,11 @@ func newExplain(mount *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			e, data, err := readExplanation(cmd, *mount, path)
+			client, _, err := newClient()
+			if err != nil {
+				return err
+			}
+			e, data, err := readExplanation(cmd.Context(), client, *mount, path)
 			if err != nil {
 				return err
 			}
@@ -96,8 +102,8 @@ func newExplain(mount *string) *cobra.Command {
 }
 
 // readExplanation returns the answer of explain/, decoded and as it came.
-func readExplanation(cmd *cobra.Command, mount, path string) (*explanation, json.RawMessage, error) {
-	data, err := readVault(cmd, mount, "explain/"+path)
+func readExplanation(ctx context.Context, client *api.Client, mount, path string) (*explanation, json.RawMessage, error) {
+	data, err := readVault(ctx, client, mount, "explain/"+path)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -16,6 +16,11 @@ import (
 
 func main() {
 	supervise.Main()
+	// Before anything else: a token may be in the environment already.
+	if err := supervise.Harden(); err != nil {
+		fmt.Fprintf(os.Stderr, "agentchains: its memory cannot be hidden: %s\n", err)
+		os.Exit(exitFailed)
+	}
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 

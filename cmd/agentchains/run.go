@@ -83,9 +83,6 @@ func (o *runOptions) do(cmd *cobra.Command, mount string, args []string) error {
 	if len(args) == 0 {
 		return errors.New("run needs a command after --")
 	}
-	if err := supervise.Harden(); err != nil {
-		return fmt.Errorf("the runner cannot hide its memory: %w", err)
-	}
 	client, err := o.login.client(cmd)
 	if err != nil {
 		return err
@@ -201,7 +198,11 @@ func (o *runOptions) show(cmd *cobra.Command, mount, agent string) error {
 	if o.printEnv != "" && o.printEnv != "names" {
 		return errors.New("--print-env takes names only: values are never printed")
 	}
-	e, _, err := readExplanation(cmd, mount, agent)
+	client, err := o.login.client(cmd)
+	if err != nil {
+		return err
+	}
+	e, _, err := readExplanation(cmd.Context(), client, mount, agent)
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,11 @@ func newStatus(mount *string) *cobra.Command {
 		Long:  strings.TrimSpace(statusHelp),
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			data, err := readVault(cmd, *mount, "status")
+			client, _, err := newClient()
+			if err != nil {
+				return err
+			}
+			data, err := readVault(cmd.Context(), client, *mount, "status")
 			if err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,7 +10,6 @@ import (
 
 	"github.com/hashicorp/vault/api"
 	"github.com/hashicorp/vault/api/cliconfig"
-	"github.com/spf13/cobra"
 )
 
 // newClient returns a client that is set up as the vault command's is, and the
@@ -37,13 +37,9 @@ func newClient() (client *api.Client, file string, err error) {
 }
 
 // readVault reads a path below the mount, and returns the data of the answer.
-func readVault(cmd *cobra.Command, mount, path string) (json.RawMessage, error) {
-	client, _, err := newClient()
-	if err != nil {
-		return nil, err
-	}
+func readVault(ctx context.Context, client *api.Client, mount, path string) (json.RawMessage, error) {
 	path = strings.Trim(mount, "/") + "/" + path
-	response, err := client.Logical().ReadRawWithContext(cmd.Context(), path)
+	response, err := client.Logical().ReadRawWithContext(ctx, path)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, vaultError(err))
 	}
