@@ -35,6 +35,8 @@ type backend struct {
 	cache      *cache
 	readers    *readers
 	executions *executions
+	rotations  *rotations
+	steps      *steps
 	worker     atomic.Pointer[worker]
 	// periodicDue says that Vault has called since the worker's last pass.
 	periodicDue atomic.Bool
@@ -42,6 +44,8 @@ type backend struct {
 	counts      counts
 	cleaned     chan struct{} // closed by clean: nobody waits any longer
 	cleanOnce   sync.Once
+	// rotationsLoaded says that the index of rotations was read. Only the worker uses it.
+	rotationsLoaded bool
 
 	// Locks are taken in this order.
 	configLock  sync.RWMutex           // config, against entries written into an environment that goes
@@ -60,12 +64,14 @@ func newBackend(now func() time.Time) *backend {
 		now:         now,
 		cache:       newCache(defaultCacheBytes),
 		readers:     newReaders(),
-		executions:  newExecutions(),
 		cleaned:     make(chan struct{}),
 		started:     now(),
 		folderLocks: locksutil.CreateLocks(),
 		entryLocks:  locksutil.CreateLocks(),
 	}
+	b.steps = newSteps()
+	b.rotations = newRotations(b.kickRotations)
+	b.executions = newExecutions(b.rotations.released)
 	b.Backend = &framework.Backend{
 		Help:           strings.TrimSpace(backendHelp),
 		BackendType:    logical.TypeLogical,
@@ -91,6 +97,15 @@ func newBackend(now func() time.Time) *backend {
 			b.pathExecutionsList(),
 			b.pathExecutions(),
 			b.pathRevokeExecution(),
+			b.pathRotateList(),
+			b.pathRotate(),
+			b.pathPromote(),
+			b.pathAbort(),
+			b.pathConfirm(),
+			b.pathSchedulesList(),
+			b.pathSchedules(),
+			b.pathRotatorsList(),
+			b.pathRotators(),
 			b.pathExplain(),
 			b.pathPolicy(),
 			b.pathReveal(),

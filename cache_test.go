@@ -126,13 +126,13 @@ func TestConcurrent(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for i := range 200 {
-				resp, err := e.b.HandleRequest(t.Context(), e.request(update, "secrets/all/org/OPENAI_API_KEY", data{"value": fmt.Sprint("value ", i)}))
+				resp, err := e.b.HandleRequest(t.Context(), e.request(update, "secrets/all/org/OPENAI_API_KEY", data{"value": fmt.Sprint("value ", i), "force": true}))
 				if err != nil || resp.IsError() {
 					t.Error("a write fails")
 					return
 				}
 				acknowledged.Lock()
-				acknowledged.version = max(acknowledged.version, resp.Data["current_version"].(int))
+				acknowledged.version = max(acknowledged.version, resp.Data["pending_version"].(int), resp.Data["current_version"].(int))
 				acknowledged.Unlock()
 			}
 		})

@@ -9,6 +9,8 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/helper/testhelpers/schema"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/rotator"
 )
 
 // TestPathContract holds every path to the same standard, so that OpenAPI, the
@@ -36,7 +38,7 @@ func TestPathContract(t *testing.T) {
 				if captures[name] != f.Required {
 					t.Errorf("field %s: captures, and they alone, are required", name)
 				}
-				secret := name == "value" || name == "values"
+				secret := name == "value" || name == "values" || sensitiveSetting(name)
 				if secret != (f.DisplayAttrs != nil && f.DisplayAttrs.Sensitive) {
 					t.Errorf("field %s: what holds a value, and that alone, is sensitive", name)
 				}
@@ -65,6 +67,18 @@ func TestPathContract(t *testing.T) {
 			}
 		})
 	}
+}
+
+// sensitiveSetting reports whether a field is a sensitive one of rotators.
+func sensitiveSetting(name string) bool {
+	for _, t := range rotator.Types {
+		for _, f := range t.Fields {
+			if f.Name == name {
+				return f.Sensitive
+			}
+		}
+	}
+	return false
 }
 
 // TestOpenAPI builds the document that Vault serves.

@@ -108,7 +108,10 @@ func (e *env) start() {
 	if err := e.handler.Initialize(e.Context(), &logical.InitializationRequest{Storage: e.s}); err != nil {
 		e.Fatal(err)
 	}
-	e.b.stopWorker() // tests do what the worker does, at a time of their own
+	// Tests do what the worker does, at a time of their own.
+	e.b.stopWorker()
+	ctx, cancel := context.WithCancel(context.Background())
+	e.b.worker.Store(&worker{kick: make(chan struct{}, 1), rotations: make(chan struct{}, 1), ctx: ctx, cancel: cancel})
 	if !e.cold {
 		e.settle()
 	}
@@ -194,6 +197,12 @@ func (e *env) keys(path string, body data) string {
 func (e *env) write(path, value string) {
 	e.Helper()
 	e.ok(update, "secrets/"+path, data{"value": value})
+}
+
+// promote ends a rotation.
+func (e *env) promote(path string) {
+	e.Helper()
+	e.ok(update, "promote/"+path, data{"force": true})
 }
 
 // environment returns what env/ gives, as sorted NAME=value.

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -15,13 +16,16 @@ import (
 // the versions that it holds. It is in memory, exact, and made anew from storage
 // when the engine starts.
 type executions struct {
-	mu     sync.Mutex // guards all below
-	byID   map[string]*execution
-	pinned map[pinsKey]*pinSet
-	agents map[string]*agentExecutions // by <environment>/<chain>/<agent>
-	ready  bool                        // all that is stored is here
-	moves  []string                    // ids that have ended and are to be put away
-	closed map[string]int              // paths of entries that take no new pins, by so many who asked for it
+	mu      sync.Mutex // guards all below
+	byID    map[string]*execution
+	pinned  map[pinsKey]*pinSet
+	holding map[pin]map[*pinSet]struct{} // the sets that a version is in
+	agents  map[string]*agentExecutions  // by <environment>/<chain>/<agent>
+	ready   bool                         // all that is stored is here
+	moves   []string                     // ids that have ended and are to be put away
+	closed  map[pin]int                  // versions that take no new pins, by so many who asked for it
+
+	released func([]pin) // called with what an execution held when it has ended
 }
 
 // execution is what the index knows of one run. There may be 100,000 of them,
@@ -58,8 +62,8 @@ type agentExecutions struct {
 	ids         map[string]struct{}
 }
 
-func newExecutions() *executions {
-	return &executions{byID: map[string]*execution{}, pinned: map[pinsKey]*pinSet{}, agents: map[string]*agentExecutions{}, closed: map[string]int{}}
+func newExecutions(released func([]pin)) *executions {
+	return &executions{byID: map[string]*execution{}, pinned: map[pinsKey]*pinSet{}, holding: map[pin]map[*pinSet]struct{}{}, agents: map[string]*agentExecutions{}, closed: map[pin]int{}, released: released}
 }
 
 // hashPins identifies a set of pins, which are in the order of resolution.
@@ -87,28 +91,50 @@ func (x *executions) put(e *executionEntry, grace time.Time) {
 func (x *executions) begin(e *executionEntry) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if slices.ContainsFunc(e.Pins, func(p pin) bool { return x.closed[p.Path] > 0 }) {
+	if slices.ContainsFunc(e.Pins, x.closedLocked) {
 		return false
 	}
 	x.putLocked(e, time.Time{})
 	return true
 }
 
-// closePins lets no new execution pin an entry until it is opened again. Who is
-// about to remove a version closes first and counts then: whoever pinned before
-// is counted, and nobody pins after.
-func (x *executions) closePins(a scope.Address) (open func()) {
+// pins returns the versions that executions hold.
+func (x *executions) pins() []pin {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	path := a.Path()
-	x.closed[path]++
+	return slices.Collect(maps.Keys(x.holding))
+}
+
+// closedLocked reports whether a version takes no new pins.
+func (x *executions) closedLocked(p pin) bool {
+	return len(x.closed) > 0 && (x.closed[p] > 0 || x.closed[pin{Path: p.Path}] > 0)
+}
+
+// closePins lets no new execution pin a version until it is opened again; 0
+// stands for any version of the entry. Who is about to remove a version closes
+// first and counts then: whoever pinned before is counted, and nobody pins after.
+func (x *executions) closePins(p pin) (open func()) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.closed[p]++
 	return func() {
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		if x.closed[path]--; x.closed[path] == 0 {
-			delete(x.closed, path)
+		if x.closed[p]--; x.closed[p] == 0 {
+			delete(x.closed, p)
 		}
 	}
+}
+
+// count returns how many executions hold a version, and whether all that runs is
+// known.
+func (x *executions) count(p pin) (n int, known bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for set := range x.holding[p] {
+		n += set.held
+	}
+	return n, x.ready
 }
 
 func (x *executions) putLocked(e *executionEntry, grace time.Time) {
@@ -165,6 +191,12 @@ func (x *executions) pinLocked(pins []pin) *pinSet {
 	if set == nil {
 		set = &pinSet{key: key, pins: pins}
 		x.pinned[key] = set
+		for _, p := range pins {
+			if x.holding[p] == nil {
+				x.holding[p] = map[*pinSet]struct{}{}
+			}
+			x.holding[p][set] = struct{}{}
+		}
 	}
 	set.held++
 	return set
@@ -172,23 +204,37 @@ func (x *executions) pinLocked(pins []pin) *pinSet {
 
 // remove forgets an execution that has ended, and wakes who watches it.
 func (x *executions) remove(id string) {
+	if pins := x.forget(id); pins != nil {
+		x.released(pins)
+	}
+}
+
+// forget returns the pins of the execution if nobody else has the same.
+func (x *executions) forget(id string) (released []pin) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.moves = append(x.moves, id)
 	run := x.byID[id]
 	if run == nil {
-		return
+		return nil
 	}
 	delete(x.byID, id)
 	if delete(run.agent.ids, id); len(run.agent.ids) == 0 {
 		delete(x.agents, run.agent.path)
 	}
-	if run.pins.held--; run.pins.held == 0 {
-		delete(x.pinned, run.pins.key)
-	}
 	if run.changed != nil {
 		close(run.changed)
 	}
+	if run.pins.held--; run.pins.held > 0 {
+		return nil
+	}
+	delete(x.pinned, run.pins.key)
+	for _, p := range run.pins.pins {
+		if delete(x.holding[p], run.pins); len(x.holding[p]) == 0 {
+			delete(x.holding, p)
+		}
+	}
+	return run.pins.pins
 }
 
 // renew extends a lease by a step, which is the execution's ttl, or less when

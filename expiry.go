@@ -6,13 +6,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
-
-	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/scope"
 )
-
-// expiryEntry is a line of the index of expiries, which is sorted by time. Only
-// its key says something. It may be stale: the entry it names says what is true.
-type expiryEntry struct{}
 
 // expiries returns when the live versions of an entry expire.
 func expiries(e *secretEntry) []time.Time {
@@ -26,21 +20,6 @@ func expiries(e *secretEntry) []time.Time {
 		}
 	}
 	return times
-}
-
-func putExpiry(ctx context.Context, s logical.Storage, at time.Time, a scope.Address) error {
-	_, err := putJSON(ctx, s, expiryKey(at, a), expiryEntry{})
-	return err
-}
-
-// deleteExpiries removes lines that no longer hold. That one stays behind when
-// storage fails is harmless.
-func (b *backend) deleteExpiries(ctx context.Context, s logical.Storage, a scope.Address, times []time.Time) {
-	for _, at := range times {
-		if err := deleteKey(ctx, s, expiryKey(at, a)); err != nil {
-			b.Logger().Warn("a line stays in the index of expiries", "error", err)
-		}
-	}
 }
 
 // expiringAt returns the entries of which a live version expires at the time.

@@ -133,9 +133,11 @@ var typeChecks = map[framework.FieldType]func(any) string{
 
 // fieldChecks are for fields whose type the framework has no word for.
 var fieldChecks = map[string]func(any) string{
-	"expires_at": checkTime,
-	"redact":     checkRedact,
-	"time":       checkTime,
+	"expires_at":       checkTime,
+	"redact":           checkRedact,
+	"time":             checkTime,
+	"valid_from":       checkTime,
+	"next_rotation_at": checkTime,
 }
 
 func checkString(v any) string {

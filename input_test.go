@@ -34,6 +34,8 @@ var examples = map[string]string{
 	"reveal/": "reveal/prod/org/KEY", "secrets/": "secrets/prod/org/KEY", "groups/": "groups/prod/org/pair",
 	"scopes/chain/": "scopes/chain/c", "scopes/project/": "scopes/project/p", "config": "config", "status": "status",
 	"executions/": "executions/prod/c/A", "execution/": "execution/" + noExecution, "revoke/execution/": "revoke/execution/" + noExecution,
+	"rotate/": "rotate/prod/org/KEY", "promote/": "promote/prod/org/KEY", "abort/": "abort/prod/org/KEY", "confirm/": "confirm/prod/org/KEY",
+	"schedules/": "schedules/prod/org/KEY", "rotators/": "rotators/r",
 }
 
 // noExecution is an id that no execution has.

@@ -34,21 +34,30 @@ func pathList(door, noun, summary string, callback framework.OperationFunc) *fra
 	}
 }
 
+// page returns the part of sorted keys after one, at most so many.
+func page(keys []string, after string, limit int) []string {
+	at, found := slices.BinarySearch(keys, after)
+	if found && after != "" {
+		at++
+	}
+	return keys[at:min(at+limit, len(keys))]
+}
+
+// sortedUnion returns what is in either list, sorted.
+func sortedUnion(x, y []string) []string {
+	all := slices.Concat(x, y)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
 // list answers a LIST with the page of keys, which are sorted, that was asked for.
 func list(keys []string, d *framework.FieldData) (*logical.Response, error) {
 	limit := d.Get("limit").(int)
 	if limit < 0 {
 		return respond(badRequest("limit must not be negative"))
 	}
-	if after := d.Get("after").(string); after != "" {
-		at, found := slices.BinarySearch(keys, after)
-		if found {
-			at++
-		}
-		keys = keys[at:]
+	if limit == 0 {
+		limit = len(keys)
 	}
-	if limit > 0 && len(keys) > limit {
-		keys = keys[:limit]
-	}
-	return logical.ListResponse(keys), nil
+	return logical.ListResponse(page(keys, d.Get("after").(string), limit)), nil
 }

@@ -1,6 +1,7 @@
 package agentchains
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"time"
@@ -69,7 +70,7 @@ func (r *resolution) times(now time.Time, maxTTL time.Duration) map[string]any {
 	}
 	return map[string]any{
 		"ttl":                 int64(ttl / time.Second),
-		"rotation_period":     int64(defaultRotationPeriod / time.Second),
+		"rotation_period":     int64(cmp.Or(r.period, defaultRotationPeriod) / time.Second),
 		"last_vault_rotation": last.UTC().Format(time.RFC3339Nano),
 	}
 }

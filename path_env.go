@@ -53,15 +53,13 @@ func (b *backend) envRead(ctx context.Context, req *logical.Request, d *framewor
 
 // readResolved resolves an agent for a flat shape, and notes the reader.
 func (b *backend) readResolved(ctx context.Context, req *logical.Request, d *framework.FieldData) (*resolution, error) {
-	r, err := b.resolvePath(ctx, req.Storage, d.Get("path").(string))
-	if err == nil {
-		err = r.err
-	}
+	r, err := b.resolveUsable(ctx, req.Storage, d.Get("path").(string))
 	if err != nil {
 		b.counts.refused.Add(1)
 		return nil, err
 	}
 	b.readers.note(req, r.entries, b.now())
+	b.noteUse(r)
 	return r, nil
 }
 

@@ -170,10 +170,7 @@ func (b *backend) wantedExecution(ctx context.Context, req *logical.Request, d *
 // tryStart starts the execution with what the agent resolves to now. It returns
 // nothing when that changed meanwhile.
 func (b *backend) tryStart(ctx context.Context, req *logical.Request, path string, e *executionEntry) (*logical.Response, error) {
-	r, err := b.resolvePath(ctx, req.Storage, path)
-	if err == nil {
-		err = r.err
-	}
+	r, err := b.resolveUsable(ctx, req.Storage, path)
 	if err != nil {
 		b.counts.refused.Add(1)
 		return nil, err
@@ -194,6 +191,7 @@ func (b *backend) tryStart(ctx context.Context, req *logical.Request, path strin
 	again, err := b.resolvePath(ctx, req.Storage, path)
 	if err == nil && again.err == nil && slices.Equal(e.Pins, again.pins()) {
 		b.counts.started.Add(1)
+		b.noteUse(r)
 		return b.executionAnswer(e, r, nonce), nil
 	}
 	b.executions.remove(e.ID)

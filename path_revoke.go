@@ -42,7 +42,7 @@ func (b *backend) revokeExecution(ctx context.Context, req *logical.Request, d *
 	if reason == "" || len(reason) > maxReason || !utf8.ValidString(reason) {
 		return respond(badRequest("reason must say in 1 to %d bytes why the execution is told to stop", maxReason))
 	}
-	e, err := b.terminate(ctx, req, id, reason)
+	e, err := b.terminate(ctx, req.Storage, id, reason, actor(req))
 	if err != nil {
 		return respond(err)
 	}
@@ -50,10 +50,10 @@ func (b *backend) revokeExecution(ctx context.Context, req *logical.Request, d *
 }
 
 // terminate tells an execution to stop, unless it has ended or was told before.
-func (b *backend) terminate(ctx context.Context, req *logical.Request, id, reason string) (*executionEntry, error) {
-	return b.withExecution(ctx, req.Storage, id, func(e *executionEntry) error {
+func (b *backend) terminate(ctx context.Context, s logical.Storage, id, reason, by string) (*executionEntry, error) {
+	return b.withExecution(ctx, s, id, func(e *executionEntry) error {
 		if e.State == executionActive {
-			e.transition(executionTerminating, fmt.Sprintf("%s (by %s)", reason, actor(req)), b.now())
+			e.transition(executionTerminating, fmt.Sprintf("%s (by %s)", reason, by), b.now())
 		}
 		return nil
 	})

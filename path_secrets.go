@@ -210,9 +210,16 @@ func (b *backend) entryDelete(ctx context.Context, req *logical.Request, d *fram
 	}
 	ctx, cancel := commitContext(ctx)
 	defer cancel()
-	defer b.executions.closePins(a)()
+	defer b.executions.closePins(pin{Path: a.Path()})()
 	force := d.Get("force").(bool)
 	if !force {
+		e, err := b.getSecret(ctx, req.Storage, a)
+		if err != nil {
+			return respond(err)
+		}
+		if e != nil && e.Rotation != nil {
+			return respond(conflict("a rotation of %s is under way: wait until it has ended, abort it, or use force=true", a.Path()))
+		}
 		holders, err := b.executions.holders(a, 0)
 		if err != nil {
 			return respond(err)
@@ -229,7 +236,7 @@ func (b *backend) entryDelete(ctx context.Context, req *logical.Request, d *fram
 		return respond(err)
 	}
 	for _, id := range holders {
-		if _, err := b.terminate(ctx, req, id, a.Path()+" was deleted"); err != nil {
+		if _, err := b.terminate(ctx, req.Storage, id, a.Path()+" was deleted", actor(req)); err != nil {
 			return respond(err)
 		}
 	}

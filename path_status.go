@@ -2,6 +2,7 @@ package agentchains
 
 import (
 	"context"
+	"maps"
 	"strings"
 	"time"
 
@@ -23,6 +24,11 @@ func (b *backend) pathStatus() *framework.Path {
 					"started_at": {Type: framework.TypeString, Description: "When the plugin was started on this node. Counters count from then.", Required: true},
 					"expired":    {Type: framework.TypeSlice, Description: "Paths and times of versions that have expired, the first 100.", Required: true},
 					"expiring":   {Type: framework.TypeSlice, Description: "Paths and times of versions that expire within 7 days, the first 100.", Required: true},
+					"due":        {Type: framework.TypeSlice, Description: "Path and due_at of schedules whose time has come and that are not rotating, the first 100.", Required: true},
+					"draining":   {Type: framework.TypeSlice, Description: "Path, started_at and executions of rotations that wait for the executions that hold the old version, the first 100.", Required: true},
+					"failed":     {Type: framework.TypeSlice, Description: "Path, started_at and last_error of rotations of which a step is tried again, the first 100.", Required: true},
+					"orphaned":   {Type: framework.TypeSlice, Description: "The same of rotations that need a person.", Required: true},
+					"overdue":    {Type: framework.TypeSlice, Description: "Path and version that was destroyed, and how many executions still hold it, the first 100.", Required: true},
 					"executions": {Type: framework.TypeMap, Description: "How many executions have not ended, by chain; null while the engine still reads what runs.", Required: true},
 					"counters":   {Type: framework.TypeMap, Description: "env_reads, creds_reads, reveal_reads, refused_reads, executions_started, and of the cache entries, bytes, limit_bytes, hits and misses.", Required: true},
 				}),
@@ -34,8 +40,9 @@ func (b *backend) pathStatus() *framework.Path {
 }
 
 const statusHelp = `
-Lists secrets and groups that have expired or are about to, and counts reads and
-the use of the cache since the start of the plugin on this node.
+Lists secrets and groups that have expired or are about to, rotations that are
+due, drain, fail or need a person, and executions that hold a version that was
+destroyed. Counts reads and the use of the cache since the start of the plugin.
 `
 
 const (
@@ -53,7 +60,11 @@ func (b *backend) statusRead(ctx context.Context, req *logical.Request, _ *frame
 	if b.executions.isReady() {
 		executions = b.executions.live()
 	}
-	return &logical.Response{Data: map[string]any{
+	rotations, err := b.rotationStatus(ctx, req.Storage)
+	if err != nil {
+		return respond(err)
+	}
+	data := map[string]any{
 		"version":    Version,
 		"started_at": timeString(b.started),
 		"expired":    expired,
@@ -64,7 +75,9 @@ func (b *backend) statusRead(ctx context.Context, req *logical.Request, _ *frame
 			"refused_reads": b.counts.refused.Load(), "executions_started": b.counts.started.Load(), "cache_entries": cache.entries, "cache_bytes": cache.bytes,
 			"cache_limit_bytes": cache.limit, "cache_hits": cache.hits, "cache_misses": cache.misses,
 		},
-	}}, nil
+	}
+	maps.Copy(data, rotations)
+	return &logical.Response{Data: data}, nil
 }
 
 // expirySoon returns what has expired and what is about to, by the index of

@@ -46,7 +46,7 @@ func TestReaders(t *testing.T) {
 		e.environment(deployerPath)
 		e.is(e.readersOf("all/org/OPENAI_API_KEY"), want)
 
-		e.ok(remove, "secrets/all/org/OPENAI_API_KEY", nil)
+		e.ok(remove, "secrets/all/org/OPENAI_API_KEY", data{"force": true})
 		e.write("all/org/OPENAI_API_KEY", "third")
 		e.is(e.readersOf("all/org/OPENAI_API_KEY"), "[]")
 	})
@@ -72,6 +72,7 @@ func TestReadersFlush(t *testing.T) {
 	e.write("all/org/OPENAI_API_KEY", "second")
 	e.is(puts(), 1)
 
+	e.promote("all/org/OPENAI_API_KEY")
 	e.write("all/org/OPENAI_API_KEY", "third")
 	e.environment(deployerPath)
 	e.s.arm(1, true)
@@ -145,6 +146,7 @@ func TestPeriodic(t *testing.T) {
 	e.s.mu.Lock()
 	e.s.onOp = func(op string) { stored <- op }
 	e.s.mu.Unlock()
+	e.b.stopWorker()
 	e.b.startWorker(e.s)
 	if err := e.b.periodic(t.Context(), nil); err != nil {
 		t.Fatal(err)

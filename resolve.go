@@ -1,6 +1,7 @@
 package agentchains
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/rotation"
 	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/scope"
 	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/sensitive"
 )
@@ -29,6 +31,10 @@ type resolution struct {
 	values      map[string]sensitive.String
 	size        int   // of the environment as JSON, in bytes
 	err         error // why the environment cannot be given out, or nil
+
+	unproven  []resolved    // pending versions that nobody has proved yet
+	switching bool          // an entry is between two values, and nobody knows which one works
+	period    time.Duration // the shortest of the entries' schedules; 0: there is none
 
 	// generation and until say how long the outcome holds: while nothing is
 	// written, and until a version begins or ends by the clock.
@@ -67,6 +73,45 @@ func (b *backend) resolvePath(ctx context.Context, s logical.Storage, path strin
 	// The outcome keeps its entries in memory, so it counts as large as they are.
 	b.cache.fill(key, r, r.size+cacheItemOverhead*len(r.results), generation)
 	return r, nil
+}
+
+// resolveUsable is resolvePath for who is going to use the values. While an entry
+// is switched from one value to the next at a far side that takes only one of
+// them, it waits.
+func (b *backend) resolveUsable(ctx context.Context, s logical.Storage, path string) (*resolution, error) {
+	const longest = 20 * time.Second
+	var switched <-chan struct{}
+	var tooLong <-chan time.Time
+	for {
+		r, err := b.resolvePath(ctx, s, path)
+		switch {
+		case err != nil:
+			return nil, err
+		case !r.switching:
+			return r, r.err
+		case switched == nil:
+			// Looked at once more: it may have changed before this.
+			switched, tooLong = b.rotations.switching(), cmp.Or(tooLong, time.After(longest))
+			continue
+		}
+		select {
+		case <-switched:
+			switched = nil
+		case <-tooLong:
+			return nil, notReady("a secret of %s is being switched to its next value: try again", path)
+		case <-b.cleaned:
+			return nil, notReady("the engine ends: try again")
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// noteUse notes that the environment was given to somebody.
+func (b *backend) noteUse(r *resolution) {
+	for i := range r.unproven {
+		b.rotations.use(r.unproven[i].address, r.unproven[i].version.Number)
+	}
 }
 
 // holds reports whether the outcome is that of resolving once more.
@@ -123,7 +168,7 @@ func (b *backend) resolveAgent(ctx context.Context, s logical.Storage, environme
 		}
 		v := e.readable(now)
 		found[a] = resolved{a, readersPrefix + folders[kind][i] + name, e, v}
-		r.observe(e, now)
+		r.observe(found[a], now)
 		return scopeEntry(e, v, now), nil
 	}
 	var err error
@@ -149,6 +194,9 @@ func folders(kind scope.Kind, places []scope.Place) []string {
 func scopeEntry(e *secretEntry, v *version, now time.Time) *scope.Entry {
 	entry := &scope.Entry{Restricted: e.Restricted, ChainsAllowed: e.ChainsAllowed}
 	switch {
+	case v == nil && e.Current == nil && len(e.Destroyed) == 0:
+		entry.State = scope.Empty
+		return entry
 	case v == nil:
 		entry.State, entry.Version = scope.Revoked, e.LastVersion
 		return entry
@@ -161,12 +209,29 @@ func scopeEntry(e *secretEntry, v *version, now time.Time) *scope.Entry {
 
 // observe bounds how long the resolution holds by the next time at which what
 // the entry gives changes.
-func (r *resolution) observe(e *secretEntry, now time.Time) {
+func (r *resolution) observe(hit resolved, now time.Time) {
+	e := hit.entry
+	sooner := func(at time.Time) {
+		if at.After(now) && (r.until.IsZero() || at.Before(r.until)) {
+			r.until = at
+		}
+	}
 	for _, v := range e.live() {
-		for _, at := range []time.Time{v.ValidFrom, v.ExpiresAt} {
-			if at.After(now) && (r.until.IsZero() || at.Before(r.until)) {
-				r.until = at
-			}
+		sooner(v.ValidFrom)
+		sooner(v.ExpiresAt)
+	}
+	if e.Schedule != nil {
+		if e.Schedule.AutoRotate {
+			sooner(e.Schedule.NextRotationAt)
+		}
+		if period := e.Schedule.period(now); period > 0 && (r.period == 0 || period < r.period) {
+			r.period = period
+		}
+	}
+	if e.Rotation != nil {
+		r.switching = r.switching || e.Rotation.Switching()
+		if hit.version != nil && hit.version == e.Pending && e.Rotation.Proof == rotation.Unproven {
+			r.unproven = append(r.unproven, hit)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/vault/sdk/helper/locksutil"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/rotation"
 	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/scope"
 	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/sensitive"
 )
@@ -43,6 +44,13 @@ type secretEntry struct {
 	Pending          *version          `json:"pending,omitempty"`
 	Destroyed        []tombstone       `json:"destroyed,omitempty"` // newest last
 
+	Schedule *schedule          `json:"schedule,omitempty"`
+	Rotation *rotation.Rotation `json:"rotation,omitempty"` // nil: none is under way
+	History  []pastRotation     `json:"history,omitempty"`  // newest last
+	Making   *version           `json:"making,omitempty"`   // what a rotator saved of the version that it makes
+	Stopping bool               `json:"stopping,omitempty"` // who holds a version that was destroyed is still to be told
+	Gone     *version           `json:"gone,omitempty"`     // without its values: what the far side is told of at last
+
 	// RequestID is of the last request that changed the entry. After a crash of
 	// the plugin Vault sends the request that was in flight once more.
 	RequestID string `json:"request_id"`
@@ -58,15 +66,31 @@ type redaction struct {
 // stored is the form of a secretEntry in storage, which the barrier encrypts.
 type stored struct {
 	*plainSecret
-	CurrentValues map[string]string `json:"current_values,omitempty"`
-	PendingValues map[string]string `json:"pending_values,omitempty"`
+	CurrentValues map[string]string            `json:"current_values,omitempty"`
+	PendingValues map[string]string            `json:"pending_values,omitempty"`
+	MakingValues  map[string]string            `json:"making_values,omitempty"`
+	Memos         map[string]map[string]string `json:"memos,omitempty"` // by what the version is: current, pending, making, gone
 }
 
 // plainSecret is a secretEntry without its methods.
 type plainSecret secretEntry
 
 func (e *secretEntry) stored() stored {
-	return stored{(*plainSecret)(e), e.Current.reveal(), e.Pending.reveal()}
+	s := stored{(*plainSecret)(e), e.Current.reveal(), e.Pending.reveal(), e.Making.reveal(), nil}
+	for name, v := range e.versions() {
+		if v != nil && len(v.Memo) > 0 {
+			if s.Memos == nil {
+				s.Memos = map[string]map[string]string{}
+			}
+			s.Memos[name] = revealed(v.Memo)
+		}
+	}
+	return s
+}
+
+// versions returns all that is kept of versions, by what they are.
+func (e *secretEntry) versions() map[string]*version {
+	return map[string]*version{"current": e.Current, "pending": e.Pending, "making": e.Making, "gone": e.Gone}
 }
 
 // UnmarshalJSON reads the stored form.
@@ -75,14 +99,25 @@ func (e *secretEntry) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &s); err != nil {
 		return err
 	}
-	e.Current.setValues(s.CurrentValues)
-	e.Pending.setValues(s.PendingValues)
+	for _, v := range []struct {
+		version *version
+		values  map[string]string
+	}{{e.Current, s.CurrentValues}, {e.Pending, s.PendingValues}, {e.Making, s.MakingValues}} {
+		if v.version != nil {
+			v.version.Values = concealed(v.values)
+		}
+	}
+	for name, v := range e.versions() {
+		if v != nil {
+			v.Memo = concealed(s.Memos[name])
+		}
+	}
 	return nil
 }
 
 // readable returns the version that a new reader gets, or nil when all were revoked.
 func (e *secretEntry) readable(now time.Time) *version {
-	if e.Pending != nil && !now.Before(e.Pending.ValidFrom) {
+	if e.Pending != nil && !e.Pending.ValidFrom.IsZero() && !now.Before(e.Pending.ValidFrom) {
 		return e.Pending
 	}
 	return e.Current
@@ -101,14 +136,17 @@ func (e *secretEntry) live() []*version {
 	return slices.DeleteFunc([]*version{e.Current, e.Pending}, func(v *version) bool { return v == nil })
 }
 
-// replace makes values the current version and destroys the one before.
-func (e *secretEntry) replace(values map[string]sensitive.String, now time.Time, by string) {
-	if old := e.Current; old != nil {
-		e.Destroyed = append(e.Destroyed, tombstone{old.Number, old.CreatedAt, old.CreatedBy, now, by, "replaced"})
-		e.Destroyed = e.Destroyed[max(0, len(e.Destroyed)-keptTombstones):]
-	}
+// destroy leaves a tombstone of a version.
+func (e *secretEntry) destroy(v *version, now time.Time, by, reason string, stop bool) {
+	e.Destroyed = append(e.Destroyed, tombstone{v.Number, v.CreatedAt, v.CreatedBy, now, by, reason, stop})
+	e.Destroyed = e.Destroyed[max(0, len(e.Destroyed)-keptTombstones):]
+	e.Stopping = e.Stopping || stop
+}
+
+// newVersion returns the next version of the entry, which is not given out yet.
+func (e *secretEntry) newVersion(values map[string]sensitive.String, now time.Time, by string) *version {
 	e.LastVersion++
-	e.Current = &version{Number: e.LastVersion, CreatedAt: now, CreatedBy: by, ValidFrom: now, Values: values}
+	return &version{Number: e.LastVersion, CreatedAt: now, CreatedBy: by, Values: values}
 }
 
 func (e *secretEntry) validate() error {
@@ -171,13 +209,13 @@ func (b *backend) requireSecret(ctx context.Context, s logical.Storage, a scope.
 	return e, err
 }
 
-// putSecretLocked writes e, which is new or had the expiries given by before.
+// putSecretLocked writes e, which is new or had the index lines given by before.
 // The caller holds the entry's lock, and the folder's.
 //
-// The index of places and the index of expiries come first and stale lines of
-// them go last: a crash leaves a line without an entry, which readers of an
-// index skip, never an entry that no index knows.
-func (b *backend) putSecretLocked(ctx context.Context, s logical.Storage, a scope.Address, e *secretEntry, created bool, before []time.Time) error {
+// The lines of the indexes come first and stale ones go last: a crash leaves a
+// line without an entry, which readers of an index skip, never an entry that no
+// index knows.
+func (b *backend) putSecretLocked(ctx context.Context, s logical.Storage, a scope.Address, e *secretEntry, created bool, before []string) error {
 	if err := e.validate(); err != nil {
 		return err
 	}
@@ -186,18 +224,20 @@ func (b *backend) putSecretLocked(ctx context.Context, s logical.Storage, a scop
 			return err
 		}
 	}
-	after := expiries(e)
-	for _, at := range after {
-		if !slices.Contains(before, at) {
-			if err := putExpiry(ctx, s, at, a); err != nil {
+	after := indexLines(e, a)
+	for _, key := range after {
+		if !slices.Contains(before, key) {
+			if _, err := putJSON(ctx, s, key, indexLine{}); err != nil {
 				return err
 			}
 		}
 	}
 	if err := cachedPut(ctx, b.cache, s, secretKey(a), e, e.stored()); err != nil {
+		b.rotations.touch(a) // it may have been stored all the same
 		return err
 	}
-	b.deleteExpiries(ctx, s, a, slices.DeleteFunc(before, func(at time.Time) bool { return slices.Contains(after, at) }))
+	b.rotations.put(a, e, b.now())
+	b.deleteLines(ctx, s, slices.DeleteFunc(before, func(key string) bool { return slices.Contains(after, key) }))
 	return nil
 }
 
@@ -220,7 +260,8 @@ func (b *backend) deleteSecret(ctx context.Context, s logical.Storage, a scope.A
 	if err := cachedDelete(ctx, b.cache, s, secretKey(a)); err != nil {
 		return err
 	}
-	b.deleteExpiries(ctx, s, a, expiries(e))
+	b.rotations.remove(a)
+	b.deleteLines(ctx, s, indexLines(e, a))
 	if err := b.readers.forget(ctx, s, a); err != nil {
 		b.Logger().Warn("who read a deleted entry stays stored", "error", err)
 	}

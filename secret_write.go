@@ -2,6 +2,7 @@ package agentchains
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/hashicorp/vault/sdk/helper/locksutil"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/rotation"
 	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/scope"
 	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/sensitive"
 )
@@ -20,7 +22,20 @@ func (b *backend) entryWrite(ctx context.Context, req *logical.Request, d *frame
 		return respond(err)
 	}
 	now := b.now()
-	e, err := b.withSecret(ctx, req, a, func(e *secretEntry) error { return e.apply(req, d, a, now) })
+	c, err := b.getConfig(ctx, req.Storage)
+	if err != nil {
+		return respond(err)
+	}
+	if d.Get("force").(bool) { // the pending version may go
+		known, err := b.getSecret(ctx, req.Storage, a)
+		if err != nil {
+			return respond(err)
+		}
+		if known != nil && known.Pending != nil {
+			defer b.executions.closePins(pin{a.Path(), known.Pending.Number})()
+		}
+	}
+	e, err := b.withSecret(ctx, req, a, func(e *secretEntry) error { return b.apply(e, c, req, d, a, now) })
 	if err != nil {
 		return respond(err)
 	}
@@ -31,10 +46,21 @@ func (b *backend) entryWrite(ctx context.Context, req *logical.Request, d *frame
 	return resp, nil
 }
 
-// withSecret changes the entry at an address under its lock, or creates it. A
-// change that fails stores nothing. A request that has changed the entry
-// already, and comes again because the plugin crashed, gets the entry as it is.
+// withSecret changes the entry at an address for a request, or creates it.
 func (b *backend) withSecret(ctx context.Context, req *logical.Request, a scope.Address, change func(*secretEntry) error) (*secretEntry, error) {
+	fresh := func(deleted *deletedEntry) *secretEntry { return newSecretEntry(req, a, deleted, b.now()) }
+	if req.Operation == logical.PatchOperation {
+		fresh = nil
+	}
+	return b.changeSecret(ctx, req.Storage, a, req.ID, fresh, change)
+}
+
+// changeSecret changes the entry at an address under its lock, or creates it when
+// fresh says how. A change that fails stores nothing, and errUnchanged neither. A
+// request that has changed the entry already, and comes again because the plugin
+// crashed, gets the entry as it is.
+func (b *backend) changeSecret(ctx context.Context, s logical.Storage, a scope.Address, requestID string,
+	fresh func(*deletedEntry) *secretEntry, change func(*secretEntry) error) (*secretEntry, error) {
 	ctx, cancel := commitContext(ctx)
 	defer cancel()
 
@@ -42,7 +68,7 @@ func (b *backend) withSecret(ctx context.Context, req *logical.Request, a scope.
 	b.configLock.RLock()
 	defer b.configLock.RUnlock()
 	if a.Environment != scope.All {
-		c, err := b.getConfig(ctx, req.Storage)
+		c, err := b.getConfig(ctx, s)
 		if err != nil {
 			return nil, err
 		}
@@ -58,29 +84,37 @@ func (b *backend) withSecret(ctx context.Context, req *logical.Request, a scope.
 	lock.Lock()
 	defer lock.Unlock()
 
-	e, err := getJSON[secretEntry](ctx, req.Storage, secretKey(a))
+	e, err := getJSON[secretEntry](ctx, s, secretKey(a))
 	if err != nil {
 		return nil, err
 	}
-	created, before := e == nil, expiries(e)
+	created, before := e == nil, indexLines(e, a)
 	switch {
-	case created && req.Operation == logical.PatchOperation:
+	case created && fresh == nil:
 		return nil, notFound("there is no %s", a.Path())
 	case created:
-		deleted, err := getJSON[deletedEntry](ctx, req.Storage, deletedKey(a))
+		deleted, err := getJSON[deletedEntry](ctx, s, deletedKey(a))
 		if err != nil {
 			return nil, err
 		}
-		e = newSecretEntry(req, a, deleted, b.now())
-	case req.ID != "" && e.RequestID == req.ID:
+		e = fresh(deleted)
+	case requestID != "" && e.RequestID == requestID:
 		return e, nil
 	}
 	if err := change(e); err != nil {
-		return nil, err
+		if errors.Is(err, errUnchanged) {
+			err = nil
+		}
+		return e, err
 	}
-	e.RequestID, e.UpdatedAt = req.ID, b.now()
-	return e, b.putSecretLocked(ctx, req.Storage, a, e, created, before)
+	if requestID != "" {
+		e.RequestID, e.UpdatedAt = requestID, b.now()
+	}
+	return e, b.putSecretLocked(ctx, s, a, e, created, before)
 }
+
+// errUnchanged says that there is nothing to store.
+var errUnchanged = errors.New("unchanged")
 
 func newSecretEntry(req *logical.Request, a scope.Address, deleted *deletedEntry, now time.Time) *secretEntry {
 	e := &secretEntry{
@@ -99,7 +133,7 @@ func newSecretEntry(req *logical.Request, a scope.Address, deleted *deletedEntry
 }
 
 // apply changes the entry to what the request says.
-func (e *secretEntry) apply(req *logical.Request, d *framework.FieldData, a scope.Address, now time.Time) error {
+func (b *backend) apply(e *secretEntry, c *config, req *logical.Request, d *framework.FieldData, a scope.Address, now time.Time) error {
 	if cas, sent := d.GetOk("cas"); sent && cas.(int) != e.newest().number() {
 		return conflict("cas does not match: the newest version of %s is %d", a.Path(), e.newest().number())
 	}
@@ -111,12 +145,38 @@ func (e *secretEntry) apply(req *logical.Request, d *framework.FieldData, a scop
 		return badRequest("there is no %s: send its value to create it", a.Path())
 	}
 	if values != nil && !e.newest().equal(values) {
-		e.replace(values, now, actor(req))
+		if err := b.replace(e, c, req, a, values, d.Get("force").(bool)); err != nil {
+			return err
+		}
 	}
 	if err := e.applyExpiry(d, now); err != nil {
 		return err
 	}
 	return e.applyMetadata(req, d)
+}
+
+// replace begins the rotation to values that were sent. What has no version is
+// simply given one.
+func (b *backend) replace(e *secretEntry, c *config, req *logical.Request, a scope.Address, values map[string]sensitive.String, force bool) error {
+	now := b.now()
+	if e.Rotation != nil && !force {
+		return underWay(a)
+	}
+	if e.Rotation != nil {
+		if err := e.step(rotation.Abort, b.facts(a, e, rotation.Abort, true), actor(req), "replaced"); err != nil {
+			return rotationError(a, err)
+		}
+	}
+	if e.Rotation != nil {
+		return conflict("the last rotation of %s is being finished at its far side: try again", a.Path())
+	}
+	if e.Current == nil {
+		e.Current = e.newVersion(values, now, actor(req))
+		e.Current.ValidFrom = now
+		return nil
+	}
+	e.begin(e.newRotation(c, triggerWrite, actor(req)), values, now)
+	return nil
 }
 
 // sentValues returns the values of the version that the request asks for, or

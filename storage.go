@@ -15,18 +15,22 @@ import (
 
 // Storage keys. docs/storage.md lists what is behind each of them.
 const (
-	configKey     = "config"
-	projectPrefix = "project/"
-	chainPrefix   = "chain/"
-	placePrefix   = "place/"
-	secretPrefix  = "secret/"
-	deletedPrefix = "deleted/"
-	readersPrefix = "readers/"
-	expiryPrefix  = "expiry/"
-	saltKey       = "salt"
-	livePrefix    = "execution/live/"
-	endedPrefix   = "execution/ended/"
-	historyPrefix = "execution/history/"
+	configKey      = "config"
+	projectPrefix  = "project/"
+	chainPrefix    = "chain/"
+	placePrefix    = "place/"
+	secretPrefix   = "secret/"
+	deletedPrefix  = "deleted/"
+	readersPrefix  = "readers/"
+	expiryPrefix   = "expiry/"
+	saltKey        = "salt"
+	livePrefix     = "execution/live/"
+	endedPrefix    = "execution/ended/"
+	historyPrefix  = "execution/history/"
+	rotatorPrefix  = "rotator/"
+	schedulePrefix = "schedule/"
+	usePrefix      = "use/"
+	wakePrefix     = "wake/"
 )
 
 // maxEntrySize is below the 1 MiB that integrated storage takes, less what the
@@ -61,6 +65,27 @@ func readersKey(a scope.Address) string { return readersPrefix + folder(a.Kind, 
 func expiryKey(at time.Time, a scope.Address) string {
 	return expiryPrefix + at.UTC().Format(time.RFC3339) + "/" + folder(a.Kind, a.Place) + a.Name
 }
+
+func rotatorKey(name string) string { return rotatorPrefix + name }
+
+// scheduleKey is a line in the index of entries that have a schedule, as the
+// API lists them.
+func scheduleKey(a scope.Address) string { return schedulePrefix + a.Path() }
+
+// rotatorUseKey is a line in the index of the entries that use a rotator.
+func rotatorUseKey(rotator string, a scope.Address) string {
+	return usePrefix + rotator + "/" + flatPath(a)
+}
+
+// wakeKey is a line in the index of entries that the worker has to look at. It
+// sorts by time, and says what for.
+func wakeKey(at time.Time, note string, a scope.Address) string {
+	at = at.UTC()
+	return wakePrefix + at.Format(indexHour) + "/" + at.Format(time.RFC3339) + "," + note + "," + flatPath(a)
+}
+
+// indexHour names the shards of an index that sorts by time.
+const indexHour = "2006-01-02T15"
 
 // getJSON reads key into a new T. It returns nil, nil when key is absent.
 func getJSON[T any](ctx context.Context, s logical.Storage, key string) (*T, error) {

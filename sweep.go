@@ -125,10 +125,8 @@ func (b *backend) moveExecution(ctx context.Context, s logical.Storage, id strin
 // end. Only its key says something.
 type historyEntry struct{}
 
-const historyHour = "2006-01-02T15"
-
 func historyKey(e *executionEntry) string {
-	return historyPrefix + e.EndedAt.UTC().Format(historyHour) + "/" + e.ID
+	return historyPrefix + e.EndedAt.UTC().Format(indexHour) + "/" + e.ID
 }
 
 // deleteHistory deletes executions that ended before a time, at most so many.
@@ -138,7 +136,7 @@ func deleteHistory(ctx context.Context, s logical.Storage, before time.Time, mos
 		return err
 	}
 	for _, hour := range hours {
-		if strings.TrimSuffix(hour, "/") >= before.UTC().Format(historyHour) {
+		if strings.TrimSuffix(hour, "/") >= before.UTC().Format(indexHour) {
 			return nil
 		}
 		ids, err := listKeys(ctx, s, historyPrefix+hour)

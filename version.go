@@ -20,9 +20,12 @@ type version struct {
 	Number    int                         `json:"number"`
 	CreatedAt time.Time                   `json:"created_at"`
 	CreatedBy string                      `json:"created_by"`
-	ValidFrom time.Time                   `json:"valid_from"` // readers get it from then on
+	ValidFrom time.Time                   `json:"valid_from"` // readers get it from then on; zero: not yet
 	ExpiresAt time.Time                   `json:"expires_at"` // zero: never
 	Values    map[string]sensitive.String `json:"-"`
+	Memo      map[string]sensitive.String `json:"-"`                 // of the rotator that made it
+	Rotator   string                      `json:"rotator,omitempty"` // that made it
+	KeepAt    time.Time                   `json:"keep_at"`           // when the rotator keeps it alive again; zero: it needs not
 }
 
 // tombstone is what stays of a version.
@@ -33,27 +36,30 @@ type tombstone struct {
 	DestroyedAt time.Time `json:"destroyed_at"`
 	DestroyedBy string    `json:"destroyed_by"`
 	Reason      string    `json:"reason"`
+	Stop        bool      `json:"stop,omitempty"` // who holds it is told to stop
 }
 
 func (v *version) reveal() map[string]string {
 	if v == nil {
 		return nil
 	}
-	values := make(map[string]string, len(v.Values))
-	for name, value := range v.Values {
-		values[name] = value.Reveal()
-	}
-	return values
+	return revealed(v.Values)
 }
 
-func (v *version) setValues(values map[string]string) {
-	if v == nil {
-		return
-	}
-	v.Values = make(map[string]sensitive.String, len(values))
+func revealed(values map[string]sensitive.String) map[string]string {
+	texts := make(map[string]string, len(values))
 	for name, value := range values {
-		v.Values[name] = sensitive.New(value)
+		texts[name] = value.Reveal()
 	}
+	return texts
+}
+
+func concealed(texts map[string]string) map[string]sensitive.String {
+	values := make(map[string]sensitive.String, len(texts))
+	for name, text := range texts {
+		values[name] = sensitive.New(text)
+	}
+	return values
 }
 
 func (v *version) expired(now time.Time) bool {

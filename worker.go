@@ -2,29 +2,32 @@ package agentchains
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
-// worker is the mount's one goroutine. It does what need not be done, or must
-// not wait, while a request is answered.
+// worker does what need not be done, or must not wait, while a request is
+// answered: in one goroutine what is stored of executions, in another rotations,
+// and in a few more the steps of rotators, which may wait for others.
 type worker struct {
-	kick   chan struct{} // holds at most one: kicks that come meanwhile are one
-	cancel context.CancelFunc
-	done   chan struct{}
+	kick      chan struct{} // holds at most one: kicks that come meanwhile are one
+	rotations chan struct{} // the same for the rotations
+	ctx       context.Context
+	cancel    context.CancelFunc
+	group     sync.WaitGroup
 }
 
 // startWorker runs the worker until Clean.
 func (b *backend) startWorker(s logical.Storage) {
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &worker{kick: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{})}
+	w := &worker{kick: make(chan struct{}, 1), rotations: make(chan struct{}, 1), ctx: ctx, cancel: cancel}
 	if !b.worker.CompareAndSwap(nil, w) {
 		cancel()
 		return
 	}
-	go func() {
-		defer close(w.done)
+	w.group.Go(func() {
 		b.work(ctx, s)
 		for {
 			select {
@@ -34,7 +37,37 @@ func (b *backend) startWorker(s logical.Storage) {
 				b.work(ctx, s)
 			}
 		}
-	}()
+	})
+	w.group.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-w.rotations:
+			case <-time.After(b.workOnRotations(ctx, s)):
+			}
+		}
+	})
+}
+
+// workOnRotations does what is due, and returns how long nothing will be.
+func (b *backend) workOnRotations(ctx context.Context, s logical.Storage) (sleep time.Duration) {
+	const afterFailure = 5 * time.Second
+	defer func() { b.recovered("rotations", recover()) }()
+	if !b.WriteSafeReplicationState() {
+		return time.Minute
+	}
+	more, err := b.advanceRotations(ctx, s)
+	switch {
+	case err != nil && ctx.Err() == nil:
+		if !isReadOnly(err) {
+			b.Logger().Warn("rotations do not advance, which is tried again", "error", err)
+		}
+		return afterFailure
+	case more:
+		return 0
+	}
+	return b.rotations.sleep(b.now())
 }
 
 // work is one pass of the worker.
@@ -73,10 +106,20 @@ func (b *backend) periodic(context.Context, *logical.Request) error {
 
 func (b *backend) kick() {
 	if w := b.worker.Load(); w != nil {
-		select {
-		case w.kick <- struct{}{}:
-		default:
-		}
+		signal(w.kick)
+	}
+}
+
+func (b *backend) kickRotations() {
+	if w := b.worker.Load(); w != nil {
+		signal(w.rotations)
+	}
+}
+
+func signal(to chan struct{}) {
+	select {
+	case to <- struct{}{}:
+	default:
 	}
 }
 
@@ -94,8 +137,13 @@ func (b *backend) stopWorker() {
 		return
 	}
 	w.cancel()
+	done := make(chan struct{})
+	go func() {
+		w.group.Wait()
+		close(done)
+	}()
 	select {
-	case <-w.done:
+	case <-done:
 	case <-time.After(patience):
 	}
 }

@@ -43,7 +43,7 @@ type group struct{ size, times int }
 // part is one half of the benchmark, with a Vault of its own.
 type part struct {
 	name    string
-	file    string // of the results
+	file    string                                              // of the results
 	measure func(context.Context, *vault, options) (any, error) // prints what it measured, and returns it for the file
 }
 

@@ -13,6 +13,7 @@ const (
 	Live State = iota
 	Expired
 	Revoked
+	Empty // its first version is still to be made
 )
 
 // An Entry is what resolution needs to know of a stored secret or group.
@@ -152,6 +153,8 @@ func (r *Request) judge(place Place, entry *Entry) (Cause, string) {
 		return Dead, at + "has expired"
 	case entry.State == Revoked:
 		return Dead, at + "was revoked"
+	case entry.State == Empty:
+		return Dead, fmt.Sprintf("(in %s, %s) has no version yet", place.Scope, place.Environment)
 	}
 	return None, ""
 }

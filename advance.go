@@ -1,0 +1,223 @@
+package agentchains
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/rotation"
+	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/rotator"
+	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/scope"
+)
+
+// advanceBatch bounds how many entries are looked at before others have a turn.
+const advanceBatch = 100
+
+// advanceRotations looks at the entries whose time has come, or that something
+// happened to, and reports whether there are more.
+func (b *backend) advanceRotations(ctx context.Context, s logical.Storage) (more bool, err error) {
+	if err := b.loadRotations(ctx, s); err != nil {
+		return false, err
+	}
+	due, more := b.rotations.due(b.now(), advanceBatch)
+	for i, a := range due {
+		if err := b.advance(ctx, s, a); err != nil {
+			for _, left := range due[i:] {
+				b.rotations.touch(left)
+			}
+			return false, err
+		}
+	}
+	return more, nil
+}
+
+// advance does everything with an entry that is due.
+func (b *backend) advance(ctx context.Context, s logical.Storage, a scope.Address) error {
+	const most = 10 // changes of state in a row
+	for range most {
+		e, err := b.getSecret(ctx, s, a)
+		if err != nil {
+			return err
+		}
+		if e == nil {
+			b.rotations.remove(a)
+			return nil
+		}
+		changed, err := b.advanceOnce(ctx, s, a, e)
+		switch api := (*apiError)(nil); {
+		case errors.As(err, &api):
+			// Something else came between, and it has touched the entry again.
+			b.Logger().Debug("a rotation does not advance", "path", a.Path(), "reason", err)
+			changed = false
+		case err != nil:
+			return err
+		}
+		if !changed {
+			b.rotations.rest(a, e, b.now())
+			return b.stopHolders(ctx, s, a, e)
+		}
+	}
+	b.rotations.touch(a)
+	return nil
+}
+
+// advanceOnce does the first thing that is due, and reports whether the entry
+// has changed.
+func (b *backend) advanceOnce(ctx context.Context, s logical.Storage, a scope.Address, e *secretEntry) (changed bool, err error) {
+	r, now := e.Rotation, b.now()
+	if e.keepDue(now) != nil {
+		b.start(s, a, b.keep)
+		return false, nil
+	}
+	if r == nil {
+		if e.Schedule == nil || !e.Schedule.AutoRotate {
+			return false, nil
+		}
+		due, inside := e.Schedule.due(now)
+		switch {
+		case !due:
+			return false, nil
+		case !inside:
+			_, err := b.changeSecret(ctx, s, a, "", nil, func(e *secretEntry) error {
+				if due, inside := e.Schedule.due(now); !due || inside {
+					return errUnchanged
+				}
+				e.Schedule.NextRotationAt = e.Schedule.next(now)
+				return nil
+			})
+			return true, err
+		}
+		_, err := b.beginByRotator(ctx, s, a, beginning{trigger: triggerSchedule, by: engineItself, due: true})
+		return true, err
+	}
+	if r.Running() {
+		b.start(s, a, b.doStep)
+		return false, nil
+	}
+	event := rotation.Use
+	if !b.rotations.takeUsed(a, e.Pending.number()) || r.Proof != rotation.Unproven || r.State != rotation.Serving {
+		var due bool
+		if event, due = r.Due(b.dueFacts(a, e)); !due {
+			return false, nil
+		}
+	}
+	o := order{event: event, by: engineItself, rotationID: r.ID, state: r.State}
+	switch event {
+	case rotation.Overdue:
+		o.reason = "max_overlap has passed"
+	case rotation.Fail:
+		o.reason = "no value came back in time"
+		o.before = noteFailure(o.reason)
+	}
+	_, err = b.rotate(ctx, s, a, o)
+	return true, err
+}
+
+// dueFacts are facts for Due: who holds the current version.
+func (b *backend) dueFacts(a scope.Address, e *secretEntry) rotation.Facts {
+	return b.facts(a, e, rotation.Promote, false)
+}
+
+// stopHolders tells executions to stop that hold a version of which its
+// tombstone says so. After a crash it is done again, because the entry is marked
+// until all of them were told.
+func (b *backend) stopHolders(ctx context.Context, s logical.Storage, a scope.Address, e *secretEntry) error {
+	if !e.Stopping {
+		return nil
+	}
+	for _, t := range e.Destroyed {
+		if !t.Stop {
+			continue
+		}
+		holders, err := b.executions.holders(a, t.Number)
+		if err != nil {
+			b.rotations.later(a, b.now().Add(time.Second)) // not known yet
+			return nil
+		}
+		for _, id := range holders {
+			if _, err := b.terminate(ctx, s, id, a.Path()+": "+t.Reason, t.DestroyedBy); err != nil {
+				return err
+			}
+		}
+	}
+	last := e.Destroyed[len(e.Destroyed)-1].Number
+	_, err := b.changeSecret(ctx, s, a, "", nil, func(e *secretEntry) error {
+		if !e.Stopping || e.Destroyed[len(e.Destroyed)-1].Number != last {
+			return errUnchanged
+		}
+		e.Stopping = false
+		return nil
+	})
+	return err
+}
+
+// beginning says what a rotation is to begin with.
+type beginning struct {
+	trigger, by, requestID string
+	due                    bool                           // only if the schedule says so
+	ask                    func(*rotation.Rotation) error // what was asked for, if it was
+}
+
+// beginByRotator begins a rotation whose value the entry's rotator makes. A type
+// without a far side makes it at once, so that one Put is all it takes.
+func (b *backend) beginByRotator(ctx context.Context, s logical.Storage, a scope.Address, g beginning) (*secretEntry, error) {
+	c, err := b.getConfig(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	known, err := b.getSecret(ctx, s, a)
+	if err != nil {
+		return nil, err
+	}
+	if known == nil {
+		return nil, notFound("there is no %s", a.Path())
+	}
+	name := ""
+	if known.Schedule != nil {
+		name = known.Schedule.Rotator
+	}
+	if name == "" {
+		return nil, badRequest("%s has no rotator: send the new value, or name a rotator in schedules/%s", a.Path(), a.Path())
+	}
+	settings, err := requireRotator(ctx, s, name)
+	if err != nil {
+		return nil, err
+	}
+	maker, err := b.build(ctx, s, settings)
+	if err != nil {
+		return nil, badRequest("rotators/%s: %s", name, err)
+	}
+	kind := rotator.Types[settings.Type]
+	return b.changeSecret(ctx, s, a, g.requestID, nil, func(e *secretEntry) error {
+		now := b.now()
+		switch {
+		case e.Schedule == nil || e.Schedule.Rotator != name:
+			return conflict("the schedule of %s has changed meanwhile: try again", a.Path())
+		case e.Rotation != nil:
+			return underWay(a)
+		}
+		if due, _ := e.Schedule.due(now); g.due && !due {
+			return errUnchanged
+		}
+		r := e.newRotation(c, g.trigger, g.by)
+		r.Rotator, r.FarSide, r.NoOverlap, r.Untested = name, kind.FarSide, !settings.overlaps(), settings.untested()
+		r.Chain = e.Schedule.RotationChain
+		if g.ask != nil {
+			if err := g.ask(r); err != nil {
+				return err
+			}
+		}
+		e.begin(r, nil, now)
+		if kind.FarSide {
+			return nil
+		}
+		job := e.job(a)
+		if err := maker.Create(ctx, job); err != nil {
+			return badRequest("rotators/%s: %s", name, scrub(err.Error(), job, settings.settings()))
+		}
+		e.take(job.New.Values, nil, now)
+		return e.step(rotation.Done, rotation.Facts{Now: now}, g.by, "")
+	})
+}
