@@ -55,13 +55,13 @@ func pageOf(d *framework.FieldData) (after string, limit int) {
 
 // broken returns the executions that hold a version that was destroyed.
 func (b *backend) broken(a scope.Address, e *secretEntry) []string {
-	ids, _ := b.executions.holders(a, 0)
+	ids, _ := b.executions.holders(a, 0) // the caller knows that the index is ready
 	for _, v := range e.live() {
 		held, _ := b.executions.holders(a, v.Number)
 		ids = slices.DeleteFunc(ids, func(id string) bool { return slices.Contains(held, id) })
 	}
 	slices.Sort(ids)
-	return ids
+	return append([]string{}, ids...)
 }
 
 func (e *secretEntry) rotationData() map[string]any {

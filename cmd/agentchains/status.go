@@ -18,7 +18,22 @@ type status struct {
 	StartedAt time.Time         `json:"started_at"`
 	Expired   []expiry          `json:"expired"`
 	Expiring  []expiry          `json:"expiring"`
+	Due       []attention       `json:"due"`
+	Draining  []attention       `json:"draining"`
+	Overdue   []attention       `json:"overdue"`
+	Failed    []attention       `json:"failed"`
+	Orphaned  []attention       `json:"orphaned"`
 	Counters  map[string]uint64 `json:"counters"`
+}
+
+// An attention is an entry whose rotation wants some, and why.
+type attention struct {
+	Path       string    `json:"path"`
+	DueAt      time.Time `json:"due_at"`
+	StartedAt  time.Time `json:"started_at"`
+	Version    int       `json:"version"`
+	Executions int       `json:"executions"`
+	LastError  string    `json:"last_error"`
 }
 
 type expiry struct {
@@ -57,9 +72,10 @@ func newStatus(mount *string) *cobra.Command {
 }
 
 const statusHelp = `
-Show the secrets and groups that have expired or expire within 7 days, at most
-100 of each, and what was read since the engine was started on this node. The
-token needs read on status.
+Show the secrets and groups that have expired or expire within 7 days, and the
+rotations that are due, wait for executions, fail or need a person, at most 100
+of each, and what was read since the engine was started on this node. The token
+needs read on status.
 
 Exit codes: 0 the status was read, 2 it was not.
 `
@@ -74,6 +90,24 @@ func (s *status) print(w io.Writer, now time.Time) error {
 	printExpiries(t, s.Expired)
 	printRow(t, "Expiring", strconv.Itoa(len(s.Expiring)))
 	printExpiries(t, s.Expiring)
+	for _, list := range []struct {
+		name  string
+		items []attention
+		why   func(attention) string
+	}{
+		{"Due", s.Due, func(a attention) string { return "since " + a.DueAt.Format(time.RFC3339) }},
+		{"Draining", s.Draining, func(a attention) string { return fmt.Sprintf("%d executions hold the old version", a.Executions) }},
+		{"Overdue", s.Overdue, func(a attention) string {
+			return fmt.Sprintf("%d executions hold version %d, which was destroyed", a.Executions, a.Version)
+		}},
+		{"Failed", s.Failed, func(a attention) string { return a.LastError }},
+		{"Orphaned", s.Orphaned, func(a attention) string { return a.LastError }},
+	} {
+		printRow(t, list.name, strconv.Itoa(len(list.items)))
+		for _, item := range list.items {
+			printRow(t, "", item.Path+"  "+list.why(item))
+		}
+	}
 	return t.Flush()
 }
 

@@ -25,6 +25,15 @@ Expired   1
           2026-11-22T01:57:08Z  dev/chain/support-bot/HELPDESK_TOKEN
 Expiring  1
           2026-11-24T01:57:06Z  staging/chain/support-bot/HELPDESK_TOKEN
+Due       1
+          prod/org/SENTRY_DSN  since 2026-11-21T03:00:00Z
+Draining  1
+          prod/org/OPENAI_API_KEY  2 executions hold the old version
+Overdue   1
+          prod/org/SENTRY_DSN  1 executions hold version 4, which was destroyed
+Failed    1
+          prod/org/GITHUB_TOKEN  the orchestrator answered 503
+Orphaned  0
 `)
 }
 
