@@ -45,6 +45,7 @@ func (b *backend) advance(ctx context.Context, s logical.Storage, a scope.Addres
 			b.rotations.remove(a)
 			return nil
 		}
+		counted := b.executions.isReady() // asked first: it may become true meanwhile
 		changed, err := b.advanceOnce(ctx, s, a, e)
 		switch api := (*apiError)(nil); {
 		case errors.As(err, &api):
@@ -55,7 +56,7 @@ func (b *backend) advance(ctx context.Context, s logical.Storage, a scope.Addres
 			return err
 		}
 		if !changed {
-			b.rotations.rest(a, e, b.now())
+			b.rotations.rest(a, e, b.now(), counted)
 			return b.stopHolders(ctx, s, a, e)
 		}
 	}
@@ -70,6 +71,10 @@ func (b *backend) advanceOnce(ctx context.Context, s logical.Storage, a scope.Ad
 	if e.keepDue(now) != nil {
 		b.start(s, a, b.keep)
 		return false, nil
+	}
+	if r == nil && e.RotateNow {
+		_, err := b.beginByRotator(ctx, s, a, beginning{trigger: triggerRevoke, by: engineItself})
+		return true, err
 	}
 	if r == nil {
 		if e.Schedule == nil || !e.Schedule.AutoRotate {
@@ -96,12 +101,12 @@ func (b *backend) advanceOnce(ctx context.Context, s logical.Storage, a scope.Ad
 		b.start(s, a, b.doStep)
 		return false, nil
 	}
-	event := rotation.Use
-	if !b.rotations.takeUsed(a, e.Pending.number()) || r.Proof != rotation.Unproven || r.State != rotation.Serving {
-		var due bool
-		if event, due = r.Due(b.dueFacts(a, e)); !due {
-			return false, nil
-		}
+	event, due := r.Due(b.facts(a, e, rotation.Promote, false))
+	if r.State == rotation.Serving && r.Proof == rotation.Unproven && b.used(a, e.Pending) {
+		event, due = rotation.Use, true
+	}
+	if !due {
+		return false, nil
 	}
 	o := order{event: event, by: engineItself, rotationID: r.ID, state: r.State}
 	switch event {
@@ -115,9 +120,11 @@ func (b *backend) advanceOnce(ctx context.Context, s logical.Storage, a scope.Ad
 	return true, err
 }
 
-// dueFacts are facts for Due: who holds the current version.
-func (b *backend) dueFacts(a scope.Address, e *secretEntry) rotation.Facts {
-	return b.facts(a, e, rotation.Promote, false)
+// used reports whether a start or a flat read got the version: an execution that
+// holds it tells that after a crash too.
+func (b *backend) used(a scope.Address, v *version) bool {
+	holders, _ := b.executions.count(pin{a.Path(), v.Number})
+	return b.rotations.takeUsed(a, v.Number) || holders > 0
 }
 
 // stopHolders tells executions to stop that hold a version of which its
@@ -127,27 +134,35 @@ func (b *backend) stopHolders(ctx context.Context, s logical.Storage, a scope.Ad
 	if !e.Stopping {
 		return nil
 	}
+	if !b.executions.isReady() {
+		b.rotations.later(a, b.now().Add(time.Second))
+		return nil
+	}
 	for _, t := range e.Destroyed {
-		if !t.Stop {
+		if !t.Stop || t.Incident != "" {
 			continue
 		}
 		holders, err := b.executions.holders(a, t.Number)
 		if err != nil {
-			b.rotations.later(a, b.now().Add(time.Second)) // not known yet
-			return nil
+			return err
 		}
-		for _, id := range holders {
-			if _, err := b.terminate(ctx, s, id, a.Path()+": "+t.Reason, t.DestroyedBy); err != nil {
-				return err
-			}
+		order := &stopOrder{reason: a.Path() + ": " + t.Reason, by: t.DestroyedBy, at: t.DestroyedAt}
+		b.executions.order(holders, order)
+		if _, err := b.terminateAll(ctx, s, holders, func(*executionEntry) *stopOrder { return order }); err != nil {
+			return err
 		}
 	}
-	last := e.Destroyed[len(e.Destroyed)-1].Number
-	_, err := b.changeSecret(ctx, s, a, "", nil, func(e *secretEntry) error {
-		if !e.Stopping || e.Destroyed[len(e.Destroyed)-1].Number != last {
-			return errUnchanged
+	if err := b.listEmergencies(ctx, s, a, e); err != nil {
+		return err
+	}
+	_, err := b.changeSecret(ctx, s, a, "", nil, func(now *secretEntry) error {
+		if !now.Stopping || now.Destroyed[len(now.Destroyed)-1] != e.Destroyed[len(e.Destroyed)-1] {
+			return errUnchanged // there is more to tell
 		}
-		e.Stopping = false
+		now.Stopping = false
+		for i := range now.Emergencies {
+			now.Emergencies[i].Listed = true
+		}
 		return nil
 	})
 	return err

@@ -37,21 +37,26 @@ type backend struct {
 	executions *executions
 	rotations  *rotations
 	steps      *steps
+	stops      *stops
+	incidents  *incidents
 	worker     atomic.Pointer[worker]
 	// periodicDue says that Vault has called since the worker's last pass.
 	periodicDue atomic.Bool
+	kickIsDue   atomic.Bool // the worker is kicked in a while
 	started     time.Time
 	counts      counts
 	cleaned     chan struct{} // closed by clean: nobody waits any longer
 	cleanOnce   sync.Once
 	// rotationsLoaded says that the index of rotations was read. Only the worker uses it.
 	rotationsLoaded bool
+	incidentsLoaded bool // the same for the incidents that are not settled
 
 	// Locks are taken in this order.
 	configLock  sync.RWMutex           // config, against entries written into an environment that goes
 	folderLocks []*locksutil.LockEntry // the index of places, against entries written into a place that goes
 	entryLocks  []*locksutil.LockEntry // one entry from its Get to its Put
 	saltLock    sync.Mutex             // the making of the salt
+	stopLock    sync.Mutex             // orders to stop and holds, from the look for an earlier one to the Put
 }
 
 // counts are what status shows of the requests since the start.
@@ -69,7 +74,7 @@ func newBackend(now func() time.Time) *backend {
 		folderLocks: locksutil.CreateLocks(),
 		entryLocks:  locksutil.CreateLocks(),
 	}
-	b.steps = newSteps()
+	b.steps, b.stops, b.incidents = newSteps(), newStops(), newIncidents()
 	b.rotations = newRotations(b.kickRotations)
 	b.executions = newExecutions(b.rotations.released)
 	b.Backend = &framework.Backend{
@@ -82,8 +87,8 @@ func newBackend(now func() time.Time) *backend {
 		Invalidate:     b.invalidate,
 		Secrets:        []*framework.Secret{b.executionSecret()},
 		PathsSpecial: &logical.Paths{
-			Root:            []string{"config"},
-			SealWrapStorage: []string{configKey, secretPrefix},
+			Root:            []string{"config", "revoke/all"},
+			SealWrapStorage: []string{configKey, secretPrefix, rotatorPrefix},
 		},
 		// A request is matched against each pattern in turn: the hot ones first.
 		Paths: []*framework.Path{
@@ -96,7 +101,7 @@ func newBackend(now func() time.Time) *backend {
 			b.pathExecution(),
 			b.pathExecutionsList(),
 			b.pathExecutions(),
-			b.pathRevokeExecution(),
+			b.pathRevokeSecret(),
 			b.pathRotateList(),
 			b.pathRotate(),
 			b.pathPromote(),
@@ -106,6 +111,10 @@ func newBackend(now func() time.Time) *backend {
 			b.pathSchedules(),
 			b.pathRotatorsList(),
 			b.pathRotators(),
+			b.pathIncidentsList(),
+			b.pathIncidents(),
+			b.pathHoldsList(),
+			b.pathHolds(),
 			b.pathExplain(),
 			b.pathPolicy(),
 			b.pathReveal(),
@@ -121,6 +130,7 @@ func newBackend(now func() time.Time) *backend {
 			b.pathStatus(),
 		},
 	}
+	b.Paths = append(b.Paths, b.pathsRevoke()...)
 	return b
 }
 
@@ -142,9 +152,15 @@ func (b *backend) initialize(ctx context.Context, req *logical.InitializationReq
 		return err
 	}
 	b.cache.setLimit(c.CacheBytes)
+	_ = b.requireStops(ctx, req.Storage) // it is tried again by whoever needs them
 	b.startWorker(req.Storage)
 	return nil
 }
 
 // invalidate forgets an entry that another node changed.
-func (b *backend) invalidate(_ context.Context, key string) { b.cache.drop(key) }
+func (b *backend) invalidate(_ context.Context, key string) {
+	b.cache.drop(key)
+	if strings.HasPrefix(key, stopPrefix) {
+		b.stops.forget()
+	}
+}

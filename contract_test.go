@@ -129,7 +129,7 @@ func TestHelp(t *testing.T) {
 func TestSpecialPaths(t *testing.T) {
 	t.Parallel()
 	special := newEnv(t).b.SpecialPaths()
-	if fmt.Sprint(special.Root) != "[config]" || special.Unauthenticated != nil {
+	if fmt.Sprint(special.Root) != "[config revoke/all]" || special.Unauthenticated != nil {
 		t.Errorf("%+v", special)
 	}
 }

@@ -36,6 +36,11 @@ func conflict(format string, args ...any) error {
 	return &apiError{http.StatusConflict, fmt.Sprintf(format, args...)}
 }
 
+// locked is for what an operator keeps out until a hold is released.
+func locked(format string, args ...any) error {
+	return &apiError{http.StatusLocked, fmt.Sprintf(format, args...)}
+}
+
 // notReady asks the client to try again.
 func notReady(format string, args ...any) error {
 	return &apiError{http.StatusServiceUnavailable, fmt.Sprintf(format, args...)}

@@ -48,6 +48,8 @@ type executionEntry struct {
 	State       executionState `json:"state"`
 	Generation  int            `json:"generation"` // grows with each change of state
 	Reason      string         `json:"reason,omitempty"`
+	IncidentID  string         `json:"incident_id,omitempty"` // that told it to stop
+	OrderedAt   time.Time      `json:"ordered_at"`
 	EndedAt     time.Time      `json:"ended_at"`
 	ExitCode    *int           `json:"exit_code,omitempty"`
 	Ack         *ack           `json:"ack,omitempty"`
@@ -193,6 +195,7 @@ func (b *backend) withExecution(ctx context.Context, s logical.Storage, id strin
 		return nil, notFound("there is no such execution")
 	}
 	generation, leases := e.Generation, len(e.Leases)
+	b.executions.applyOrder(e, b.now())
 	if err := change(e); err != nil {
 		return nil, err
 	}
@@ -202,6 +205,7 @@ func (b *backend) withExecution(ctx context.Context, s logical.Storage, id strin
 	if err := put(ctx, s, e); err != nil {
 		return nil, err
 	}
+	b.incidents.note(e)
 	if e.State.ended() {
 		b.executions.remove(id)
 		b.kick()

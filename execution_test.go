@@ -208,7 +208,8 @@ func TestStopOrder(t *testing.T) {
 		watched := make(chan data)
 		go func() { watched <- e.ok(read, "execution/"+r.id+"/watch", data{"generation": "1", "wait": "5"}) }()
 		got := e.ok(update, "revoke/execution/"+r.id, data{"reason": "it leaked"})
-		e.is(got["state"], "terminating")
+		e.is(got["executions"], "["+r.id+"]")
+		e.is(r.state(), "terminating")
 		select {
 		case answer := <-watched:
 			e.is(answer["state"], "terminating")
@@ -216,7 +217,8 @@ func TestStopOrder(t *testing.T) {
 		case <-time.After(4 * time.Second):
 			e.Fatal("the watcher is not told")
 		}
-		e.is(e.ok(update, "revoke/execution/"+r.id, data{"reason": "again"})["reason"], "it leaked (by entity-1)")
+		e.ok(update, "revoke/execution/"+r.id, data{"reason": "again"})
+		e.is(r.ok(read, "execution/"+r.id, nil)["reason"], "it leaked (by entity-1)")
 		_, refusal := r.renew(0)
 		e.is(refusal, errTerminated.Error())
 

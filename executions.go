@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,6 +41,9 @@ type execution struct {
 	generation int
 	state      executionState
 	changed    chan struct{} // closed at the next change of state; nil: nobody waits
+	run        string        // the label
+	watched    int64         // when somebody last watched it, in Unix seconds
+	order      *stopOrder    // that it was given, and that may not be stored yet
 }
 
 type lease struct {
@@ -85,6 +89,17 @@ func (x *executions) put(e *executionEntry, grace time.Time) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.putLocked(e, grace)
+}
+
+// putOrdered adds an execution that was given an order, unless order is nil.
+func (x *executions) putOrdered(e *executionEntry, grace time.Time, order *stopOrder) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.putLocked(e, grace)
+	if run := x.byID[e.ID]; order != nil && run.state == executionActive {
+		run.order = order
+		run.setLocked(executionTerminating, run.generation+1)
+	}
 }
 
 // begin adds an execution, unless one of its pins is on an entry that is closed.
@@ -140,7 +155,7 @@ func (x *executions) count(p pin) (n int, known bool) {
 func (x *executions) putLocked(e *executionEntry, grace time.Time) {
 	run := x.byID[e.ID]
 	if run == nil {
-		run = &execution{id: e.ID, agent: x.agentLocked(e), pins: x.pinLocked(e.Pins), ttl: e.TTL, deadline: e.Deadline}
+		run = &execution{id: e.ID, agent: x.agentLocked(e), pins: x.pinLocked(e.Pins), ttl: e.TTL, deadline: e.Deadline, run: e.Run}
 		run.agent.ids[e.ID] = struct{}{}
 		x.byID[e.ID] = run
 	}
@@ -155,7 +170,103 @@ func (x *executions) putLocked(e *executionEntry, grace time.Time) {
 		leases = append(leases, lease{nonce, until})
 	}
 	run.leases = leases
+	if run.order != nil && e.State == executionActive {
+		return // it was stored before the order
+	}
 	run.setLocked(e.State, e.Generation)
+}
+
+func (run *execution) runner() runner { return runner{run.id, run.run, run.agent.path} }
+
+// matching returns the executions of which the runner matches.
+func (x *executions) matching(match func(runner) bool) []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var ids []string
+	for id, run := range x.byID {
+		if match(run.runner()) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// order tells executions to stop, before their records say so: whoever watches
+// them is told at once, and their leases are not renewed any more. It returns those
+// that had not been told before.
+func (x *executions) order(ids []string, o *stopOrder) []killed {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var hit []killed
+	for _, id := range ids {
+		run := x.byID[id]
+		if run == nil || run.state != executionActive {
+			continue
+		}
+		run.order = o
+		run.setLocked(executionTerminating, run.generation+1)
+		environment, rest, _ := strings.Cut(run.agent.path, "/")
+		hit = append(hit, killed{
+			ID: id, Environment: environment, Chain: run.agent.chain, Agent: strings.TrimPrefix(rest, run.agent.chain+"/"),
+			State: unacknowledged, OrderedAt: o.at,
+		})
+	}
+	return hit
+}
+
+// applyOrder makes a record say what its execution was told.
+func (x *executions) applyOrder(e *executionEntry, now time.Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if run := x.byID[e.ID]; run != nil && run.order != nil {
+		e.obey(run.order, now)
+	}
+}
+
+// heldBy returns the executions that hold a version, as far as they are known.
+func (x *executions) heldBy(p pin) []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var ids []string
+	if sets := x.holding[p]; len(sets) > 0 {
+		for id, run := range x.byID {
+			if _, holds := sets[run.pins]; holds {
+				ids = append(ids, id)
+			}
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// agentOf returns the agent of an execution, or nil.
+func (x *executions) agentOf(id string) *agentExecutions {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if run := x.byID[id]; run != nil {
+		return run.agent
+	}
+	return nil
+}
+
+// watchedSince tells executions that somebody has watched since a time from the
+// others, of which it returns at most so many.
+func (x *executions) watchedSince(at time.Time, most int) (watched, unwatched int, ids []string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for id, run := range x.byID {
+		if run.watched >= at.Unix() {
+			watched++
+			continue
+		}
+		unwatched++
+		if len(ids) < most {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return watched, unwatched, ids
 }
 
 func (run *execution) lease(nonce string) int {
@@ -266,7 +377,7 @@ var errNotIndexed = errors.New("the execution is not in the index")
 
 // watch returns the state of an execution that has not ended, and a channel that
 // is closed when it changes.
-func (x *executions) watch(id string) (state executionState, generation int, changed <-chan struct{}, ok bool) {
+func (x *executions) watch(id string, now time.Time) (state executionState, generation int, changed <-chan struct{}, ok bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	run := x.byID[id]
@@ -276,6 +387,7 @@ func (x *executions) watch(id string) (state executionState, generation int, cha
 	if run.changed == nil {
 		run.changed = make(chan struct{})
 	}
+	run.watched = now.Unix()
 	return run.state, run.generation, run.changed, true
 }
 

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-secure-stdlib/parseutil"
@@ -127,6 +128,7 @@ var typeChecks = map[framework.FieldType]func(any) string{
 	framework.TypeInt:              checkInteger,
 	framework.TypeDurationSecond:   checkDuration,
 	framework.TypeCommaStringSlice: checkStrings,
+	framework.TypeCommaIntSlice:    checkIntegers,
 	framework.TypeMap:              checkStringMap,
 	framework.TypeSlice:            checkSlice,
 }
@@ -216,6 +218,30 @@ func checkStrings(v any) string {
 		return ""
 	}
 	return "a list of strings"
+}
+
+func checkIntegers(v any) string {
+	const expected = "a number or a list of numbers"
+	switch v := v.(type) {
+	case []any:
+		for _, item := range v {
+			if checkInteger(item) != "" {
+				return expected
+			}
+		}
+		return ""
+	case string:
+		for _, item := range strings.Split(v, ",") {
+			if checkInteger(item) != "" {
+				return expected
+			}
+		}
+		return ""
+	}
+	if checkInteger(v) != "" {
+		return expected
+	}
+	return ""
 }
 
 func checkRedact(v any) string {

@@ -34,6 +34,8 @@ var examples = map[string]string{
 	"reveal/": "reveal/prod/org/KEY", "secrets/": "secrets/prod/org/KEY", "groups/": "groups/prod/org/pair",
 	"scopes/chain/": "scopes/chain/c", "scopes/project/": "scopes/project/p", "config": "config", "status": "status",
 	"executions/": "executions/prod/c/A", "execution/": "execution/" + noExecution, "revoke/execution/": "revoke/execution/" + noExecution,
+	"revoke/secret/": "revoke/secret/prod/org/KEY", "revoke/run/": "revoke/run/42", "revoke/agent/": "revoke/agent/prod/c/A", "revoke/chain/": "revoke/chain/prod/c", "revoke/all": "revoke/all",
+	"incidents/": "incidents/20300101-000000-00000000", "holds/": "holds/20300101-000000-00000000",
 	"rotate/": "rotate/prod/org/KEY", "promote/": "promote/prod/org/KEY", "abort/": "abort/prod/org/KEY", "confirm/": "confirm/prod/org/KEY",
 	"schedules/": "schedules/prod/org/KEY", "rotators/": "rotators/r",
 }

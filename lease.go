@@ -80,7 +80,9 @@ func (b *backend) indexExecution(ctx context.Context, s logical.Storage, id stri
 	case e.State.ended():
 		return errTerminated
 	}
-	b.executions.put(e, b.started.Add(e.TTL))
+	if b.requireStops(ctx, s) != nil || b.index(ctx, s, e) != nil {
+		return errNotReady
+	}
 	return nil
 }
 

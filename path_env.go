@@ -53,7 +53,12 @@ func (b *backend) envRead(ctx context.Context, req *logical.Request, d *framewor
 
 // readResolved resolves an agent for a flat shape, and notes the reader.
 func (b *backend) readResolved(ctx context.Context, req *logical.Request, d *framework.FieldData) (*resolution, error) {
-	r, err := b.resolveUsable(ctx, req.Storage, d.Get("path").(string))
+	path := d.Get("path").(string)
+	err := b.checkHolds(ctx, req.Storage, runner{agentPath: path})
+	if err != nil {
+		return nil, err
+	}
+	r, err := b.resolveUsable(ctx, req.Storage, path)
 	if err != nil {
 		b.counts.refused.Add(1)
 		return nil, err

@@ -138,7 +138,7 @@ func (e *executionEntry) toResponse() map[string]any {
 		"workspace": e.Workspace, "run": e.Run, "user": e.User, "started_by": e.StartedBy,
 		"state": string(e.State), "generation": e.Generation, "versions": versions,
 		"started_at": timeString(e.StartedAt), "expires_at": timeString(e.Deadline), "ended_at": timeString(e.EndedAt),
-		"reason": e.Reason, "incident_id": "", "exit_code": nil, "ack": nil,
+		"reason": e.Reason, "incident_id": e.IncidentID, "exit_code": nil, "ack": nil,
 	}
 	if e.ExitCode != nil {
 		data["exit_code"] = *e.ExitCode
@@ -151,7 +151,7 @@ func (e *executionEntry) toResponse() map[string]any {
 
 // ownExecution returns the execution that the path names, if the request comes
 // from the identity that started it. To others it does not exist.
-func ownExecution(ctx context.Context, req *logical.Request, d *framework.FieldData) (*executionEntry, error) {
+func (b *backend) ownExecution(ctx context.Context, req *logical.Request, d *framework.FieldData) (*executionEntry, error) {
 	id := d.Get("id").(string)
 	if !validExecutionID(id) {
 		return nil, badRequest("the id in the path must be %d hex digits", executionIDLength)
@@ -163,11 +163,12 @@ func ownExecution(ctx context.Context, req *logical.Request, d *framework.FieldD
 	if who := identity(req); e == nil || who == "" || who != e.Identity {
 		return nil, notFound("there is no such execution")
 	}
+	b.executions.applyOrder(e, b.now())
 	return e, nil
 }
 
 func (b *backend) executionRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	e, err := ownExecution(ctx, req, d)
+	e, err := b.ownExecution(ctx, req, d)
 	if err != nil {
 		return respond(err)
 	}
@@ -180,8 +181,8 @@ func (b *backend) executionWatch(ctx context.Context, req *logical.Request, d *f
 	known, knows := d.GetOk("generation")
 	wait := min(time.Duration(d.Get("wait").(int))*time.Second, longestWatch)
 	// Subscribed before the record is read: no change is missed between the two.
-	state, generation, changed, indexed := b.executions.watch(d.Get("id").(string))
-	e, err := ownExecution(ctx, req, d)
+	state, generation, changed, indexed := b.executions.watch(d.Get("id").(string), b.now())
+	e, err := b.ownExecution(ctx, req, d)
 	if err != nil {
 		return respond(err)
 	}
@@ -190,7 +191,7 @@ func (b *backend) executionWatch(ctx context.Context, req *logical.Request, d *f
 		defer timer.Stop()
 		select {
 		case <-changed:
-			if e, err = ownExecution(ctx, req, d); err != nil {
+			if e, err = b.ownExecution(ctx, req, d); err != nil {
 				return respond(err)
 			}
 		case <-timer.C:
@@ -200,7 +201,7 @@ func (b *backend) executionWatch(ctx context.Context, req *logical.Request, d *f
 		}
 	}
 	return &logical.Response{Data: map[string]any{
-		"state": string(e.State), "generation": e.Generation, "reason": e.Reason, "incident_id": "",
+		"state": string(e.State), "generation": e.Generation, "reason": e.Reason, "incident_id": e.IncidentID,
 	}}, nil
 }
 
@@ -245,7 +246,7 @@ func (b *backend) executionAck(ctx context.Context, req *logical.Request, d *fra
 
 // changeOwnExecution changes an execution for who started it.
 func (b *backend) changeOwnExecution(ctx context.Context, req *logical.Request, d *framework.FieldData, change func(*executionEntry) error) (*logical.Response, error) {
-	own, err := ownExecution(ctx, req, d)
+	own, err := b.ownExecution(ctx, req, d)
 	if err != nil {
 		return respond(err)
 	}

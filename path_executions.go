@@ -74,6 +74,9 @@ func (b *backend) executionStart(ctx context.Context, req *logical.Request, d *f
 	ctx, cancel := commitContext(ctx)
 	defer cancel()
 	path := d.Get("path").(string)
+	if err := b.requireStops(ctx, req.Storage); err != nil {
+		return respond(err)
+	}
 	wanted, err := b.wantedExecution(ctx, req, d, path)
 	if err != nil {
 		return respond(err)
@@ -170,6 +173,9 @@ func (b *backend) wantedExecution(ctx context.Context, req *logical.Request, d *
 // tryStart starts the execution with what the agent resolves to now. It returns
 // nothing when that changed meanwhile.
 func (b *backend) tryStart(ctx context.Context, req *logical.Request, path string, e *executionEntry) (*logical.Response, error) {
+	if err := b.checkHolds(ctx, req.Storage, e.runner()); err != nil {
+		return nil, err
+	}
 	r, err := b.resolveUsable(ctx, req.Storage, path)
 	if err != nil {
 		b.counts.refused.Add(1)
@@ -189,14 +195,18 @@ func (b *backend) tryStart(ctx context.Context, req *logical.Request, path strin
 		return nil, err
 	}
 	again, err := b.resolvePath(ctx, req.Storage, path)
-	if err == nil && again.err == nil && slices.Equal(e.Pins, again.pins()) {
+	held := b.checkHolds(ctx, req.Storage, e.runner())
+	if held == nil && err == nil && again.err == nil && slices.Equal(e.Pins, again.pins()) {
 		b.counts.started.Add(1)
 		b.noteUse(r)
 		return b.executionAnswer(e, r, nonce), nil
 	}
 	b.executions.remove(e.ID)
 	e.Leases = nil
-	return nil, deleteKey(ctx, req.Storage, liveExecutionKey(e.ID))
+	if err := deleteKey(ctx, req.Storage, liveExecutionKey(e.ID)); err != nil {
+		return nil, err
+	}
+	return nil, held
 }
 
 // executionRepeated answers a start that was asked for before, with one more lease.
@@ -214,7 +224,10 @@ func (b *backend) executionRepeated(ctx context.Context, req *logical.Request, e
 	if err != nil {
 		return respond(err)
 	}
-	if r.err != nil || !slices.Equal(e.Pins, r.pins()) {
+	if r.err == nil && !slices.Equal(e.Pins, r.pins()) {
+		r = r.at(e.Pins)
+	}
+	if r == nil || r.err != nil || len(r.entries) != len(e.Pins) {
 		return respond(conflict("the execution of this idempotency_key holds versions that are no longer given out: use another key for another run"))
 	}
 	nonce := e.grant(b.now())
@@ -263,6 +276,7 @@ func (b *backend) executionsRead(ctx context.Context, req *logical.Request, d *f
 	if e == nil || e.agentPath() != d.Get("path").(string) {
 		return respond(notFound("%s has no such execution", d.Get("path").(string)))
 	}
+	b.executions.applyOrder(e, b.now())
 	return &logical.Response{Data: e.toResponse()}, nil
 }
 

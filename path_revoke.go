@@ -2,59 +2,276 @@ package agentchains
 
 import (
 	"context"
-	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/scope"
 )
 
-func (b *backend) pathRevokeExecution() *framework.Path {
-	return &framework.Path{
-		Pattern:      "revoke/execution/(?P<id>.+)",
-		DisplayAttrs: displayAttrs("", "execution"),
-		Fields: map[string]*framework.FieldSchema{
-			"id":     pathField("The id of an execution."),
-			"reason": {Type: framework.TypeString, Description: "Why, for the record and for who runs the agent."},
-		},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: &framework.PathOperation{
-				Callback: b.revokeExecution, Summary: "Tell an execution to stop.", DisplayAttrs: displayAttrs("revoke", "execution"), Responses: okResponse(executionFields()),
-			},
-		},
-		HelpSynopsis:    "Tell one execution to stop.",
-		HelpDescription: revokeExecutionHelp,
+// pathsRevoke are the doors of the emergency by who runs.
+func (b *backend) pathsRevoke() []*framework.Path {
+	return []*framework.Path{
+		b.pathRevoke(stopExecution, "The id of an execution.", "Tell an execution to stop.", revokeExecutionHelp),
+		b.pathRevoke(stopRun, "The label of a run.", "Tell every execution of a run to stop.", revokeRunHelp),
+		b.pathRevoke(stopAgent, agentPathHelp, "Tell every execution of an agent to stop.", revokeAgentHelp),
+		b.pathRevoke(stopChain, "An environment and a chain, such as prod/deploy-pipeline.", "Tell every execution of a chain to stop.", revokeChainHelp),
+		b.pathRevoke(stopAll, "", "Tell every execution in every environment to stop.", revokeAllHelp),
 	}
 }
 
-const revokeExecutionHelp = `
+const (
+	revokeExecutionHelp = `
 Whoever watches the execution is told at once, and its lease is not renewed any
 more. The runner ends the agent and acknowledges. Doing it again changes nothing.
 `
+	revokeRunHelp = `
+Stops all executions that carry the label. With hold=true none is started with it
+until the hold is released by a delete.
+`
+	revokeAgentHelp = `
+Stops all executions of the agent in the environment. With hold=true none is
+started and env/ and creds/ answer 423 until the hold is released by a delete.
+`
+	revokeChainHelp = `
+Stops all executions of all agents of the chain in the environment. With
+hold=true none is started and nothing is read until the hold is released.
+`
+	revokeAllHelp = `
+Stops everything that runs, in every environment. With hold=true nothing is
+started and nothing is read until the hold is released. Needs sudo.
+`
+)
 
-const maxReason = 1024
-
-func (b *backend) revokeExecution(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	id, reason := d.Get("id").(string), d.Get("reason").(string)
-	if !validExecutionID(id) {
-		return respond(badRequest("the id in the path must be %d hex digits", executionIDLength))
+func (b *backend) pathRevoke(kind stopKind, target, summary, help string) *framework.Path {
+	noun := string(kind)
+	fields := revokeRequestFields()
+	pattern := "revoke/" + noun
+	if target != "" {
+		pattern += "/(?P<path>.+)"
+		fields["path"] = pathField(target)
 	}
+	p := &framework.Path{
+		Pattern:      pattern + "$",
+		DisplayAttrs: displayAttrs("", noun),
+		Fields:       fields,
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: &framework.PathOperation{
+				Callback: func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+					return b.revokeRunners(ctx, req, d, kind)
+				},
+				Summary: summary, DisplayAttrs: displayAttrs("revoke", noun), Responses: okResponse(revokeFields()),
+			},
+			logical.DeleteOperation: &framework.PathOperation{
+				Callback: func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+					return b.releaseHold(ctx, req, d, kind)
+				},
+				Summary: "Release the hold that a revocation has left.", DisplayAttrs: displayAttrs("release", noun), Responses: noContent(),
+			},
+		},
+		HelpSynopsis:    summary,
+		HelpDescription: help,
+	}
+	return p
+}
+
+func revokeRequestFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"reason":  {Type: framework.TypeString, Description: "Why, for the record and for who runs the agents. Needed."},
+		"dry_run": {Type: framework.TypeBool, Description: "Only answer what would be hit."},
+		"hold":    {Type: framework.TypeBool, Description: "Keep out what is revoked until the hold is released."},
+	}
+}
+
+func revokeFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"incident_id":     {Type: framework.TypeString, Description: "The incident; empty with dry_run.", Required: true},
+		"executions":      {Type: framework.TypeStringSlice, Description: "Ids of executions that are told to stop, the first 1000; null while the engine still reads what runs.", Required: true},
+		"execution_count": {Type: framework.TypeInt, Description: "How many they are.", Required: true},
+		"agents":          {Type: framework.TypeStringSlice, Description: "The agents whose executions they are.", Required: true},
+		"chains":          {Type: framework.TypeStringSlice, Description: "Their chains.", Required: true},
+	}
+}
+
+const (
+	maxReason    = 1024
+	mostAnswered = 1000
+)
+
+func revokeReason(d *framework.FieldData) (string, error) {
+	reason := d.Get("reason").(string)
 	if reason == "" || len(reason) > maxReason || !utf8.ValidString(reason) {
-		return respond(badRequest("reason must say in 1 to %d bytes why the execution is told to stop", maxReason))
+		return "", badRequest("reason must say in 1 to %d bytes why", maxReason)
 	}
-	e, err := b.terminate(ctx, req.Storage, id, reason, actor(req))
+	return reason, nil
+}
+
+// stopTarget reads what a request to revoke/ is about.
+func (b *backend) stopTarget(ctx context.Context, s logical.Storage, d *framework.FieldData, kind stopKind) (string, error) {
+	if kind == stopAll {
+		return "", nil
+	}
+	target := d.Get("path").(string)
+	switch kind {
+	case stopExecution:
+		if !validExecutionID(target) {
+			return "", badRequest("the id in the path must be %d hex digits", executionIDLength)
+		}
+		return target, nil
+	case stopRun:
+		if err := scope.CheckSegment(target); err != nil {
+			return "", badRequest("the run in the path %s", err)
+		}
+		return target, nil
+	}
+	environment, rest, _ := strings.Cut(target, "/")
+	c, err := b.getConfig(ctx, s)
+	if err == nil {
+		err = c.checkEnvironment(environment)
+	}
+	if err != nil {
+		return "", err
+	}
+	if kind == stopAgent {
+		_, _, err = scope.ParseAgent(rest)
+	} else {
+		err = scope.CheckChain(rest)
+	}
+	if err != nil {
+		return "", badRequest("the path: %s", err)
+	}
+	return target, nil
+}
+
+func (b *backend) revokeRunners(ctx context.Context, req *logical.Request, d *framework.FieldData, kind stopKind) (*logical.Response, error) {
+	ctx, cancel := commitContext(ctx)
+	defer cancel()
+	reason, err := revokeReason(d)
 	if err != nil {
 		return respond(err)
 	}
-	return &logical.Response{Data: e.toResponse()}, nil
+	target, err := b.stopTarget(ctx, req.Storage, d, kind)
+	if err != nil {
+		return respond(err)
+	}
+	if err := b.requireStops(ctx, req.Storage); err != nil {
+		return respond(err)
+	}
+	e := &stopEntry{Kind: kind, Target: target, Reason: reason, CreatedAt: b.now(), CreatedBy: actor(req), Hold: d.Get("hold").(bool)}
+	if d.Get("dry_run").(bool) {
+		if !b.executions.isReady() {
+			return respond(errIndexNotReady())
+		}
+		return b.revokeAnswer("", b.executions.matching(e.matches), nil), nil
+	}
+	if kind == stopExecution {
+		if known, err := getExecution(ctx, req.Storage, target); known == nil || err != nil {
+			if err == nil {
+				err = notFound("there is no such execution")
+			}
+			return respond(err)
+		}
+	}
+	salt, err := b.getSalt(ctx, req.Storage)
+	if err != nil {
+		return respond(err)
+	}
+	e.Repeat = salt.repeatKey(req)
+	b.stopLock.Lock()
+	defer b.stopLock.Unlock()
+	if first := b.stops.repeated(e.Repeat, b.now()); first != nil {
+		return b.revokeAgain(ctx, req.Storage, first.ID)
+	}
+	e.ID = newIncidentID(e.CreatedAt)
+	if err := putStop(ctx, req.Storage, e); err != nil {
+		b.stops.forget() // it may have been stored all the same
+		return respond(err)
+	}
+	b.stops.put(e)
+	hit := b.executions.order(b.executions.matching(e.matches), e.order())
+	b.incidents.begin(e.incident(), hit, false)
+	b.storeSoon(ctx, req.Storage, e.ID)
+	return b.revokeAnswer(e.ID, killedIDs(hit), hit), nil
 }
 
-// terminate tells an execution to stop, unless it has ended or was told before.
-func (b *backend) terminate(ctx context.Context, s logical.Storage, id, reason, by string) (*executionEntry, error) {
-	return b.withExecution(ctx, s, id, func(e *executionEntry) error {
-		if e.State == executionActive {
-			e.transition(executionTerminating, fmt.Sprintf("%s (by %s)", reason, by), b.now())
+// storeSoon stores an incident that was just opened, so that it can be read at
+// once. What fails here is the worker's to do again.
+func (b *backend) storeSoon(ctx context.Context, s logical.Storage, id string) {
+	if err := b.storeIncident(ctx, s, id); err != nil {
+		b.Logger().Warn("an incident is not stored yet, and is tried again", "incident", id, "error", err)
+	}
+	b.kick()
+}
+
+func errIndexNotReady() error { return notReady("the engine is still reading what runs: try again") }
+
+func killedIDs(hit []killed) []string {
+	ids := make([]string, len(hit))
+	for i := range hit {
+		ids[i] = hit[i].ID
+	}
+	return ids
+}
+
+// revokeAgain answers a request that repeats an earlier one with its incident.
+func (b *backend) revokeAgain(ctx context.Context, s logical.Storage, id string) (*logical.Response, error) {
+	_, hit, err := b.incident(ctx, s, id)
+	if err != nil {
+		return respond(err)
+	}
+	return b.revokeAnswer(id, killedIDs(hit), hit), nil
+}
+
+// revokeAnswer says what is hit, or would be. Of executions that are only ids,
+// the index says whose they are.
+func (b *backend) revokeAnswer(incident string, ids []string, hit []killed) *logical.Response {
+	agents, chains := map[string]bool{}, map[string]bool{}
+	for _, k := range hit {
+		agents[k.Environment+"/"+k.Chain+"/"+k.Agent], chains[k.Chain] = true, true
+	}
+	if hit == nil {
+		for _, id := range ids {
+			if agent := b.executions.agentOf(id); agent != nil {
+				agents[agent.path], chains[agent.chain] = true, true
+			}
 		}
-		return nil
-	})
+	}
+	data := map[string]any{
+		"incident_id": incident, "executions": append([]string{}, ids[:min(mostAnswered, len(ids))]...), "execution_count": len(ids),
+		"agents": append([]string{}, slices.Sorted(maps.Keys(agents))...), "chains": append([]string{}, slices.Sorted(maps.Keys(chains))...),
+	}
+	return &logical.Response{Data: data}
+}
+
+// releaseHold lets what was held start and read again. What was told to stop
+// stays so.
+func (b *backend) releaseHold(ctx context.Context, req *logical.Request, d *framework.FieldData, kind stopKind) (*logical.Response, error) {
+	ctx, cancel := commitContext(ctx)
+	defer cancel()
+	target, err := b.stopTarget(ctx, req.Storage, d, kind)
+	if err != nil {
+		return respond(err)
+	}
+	b.stopLock.Lock()
+	defer b.stopLock.Unlock()
+	if err := b.requireStops(ctx, req.Storage); err != nil {
+		return respond(err)
+	}
+	for _, e := range b.stops.all() {
+		if !e.Hold || e.Kind != kind || e.Target != target {
+			continue
+		}
+		released := *e
+		released.Hold = false
+		if err := putStop(ctx, req.Storage, &released); err != nil {
+			b.stops.forget()
+			return respond(err)
+		}
+		b.stops.put(&released)
+	}
+	return nil, nil
 }

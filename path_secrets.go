@@ -235,12 +235,10 @@ func (b *backend) entryDelete(ctx context.Context, req *logical.Request, d *fram
 	if err != nil {
 		return respond(err)
 	}
-	for _, id := range holders {
-		if _, err := b.terminate(ctx, req.Storage, id, a.Path()+" was deleted", actor(req)); err != nil {
-			return respond(err)
-		}
-	}
-	return nil, nil
+	order := &stopOrder{reason: a.Path() + " was deleted", by: actor(req), at: b.now()}
+	b.executions.order(holders, order)
+	_, err = b.terminateAll(ctx, req.Storage, holders, func(*executionEntry) *stopOrder { return order })
+	return respond(err)
 }
 
 func (b *backend) entryList(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {

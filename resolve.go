@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 
@@ -244,7 +245,7 @@ func (r *resolution) collect(found map[scope.Address]resolved) {
 		if !result.Found || !result.OK() {
 			continue
 		}
-		hit := found[scope.Address{Place: r.places[result.Index], Kind: result.Kind, Name: result.Reference.Name}]
+		hit := found[r.addressOf(result)]
 		r.entries = append(r.entries, hit)
 		for _, name := range result.Variables {
 			variable, value := result.Variable(name), hit.version.Values[name]
@@ -253,6 +254,39 @@ func (r *resolution) collect(found map[scope.Address]resolved) {
 			r.size += len(variable) + len(encoded) + len(`"":,`)
 		}
 	}
+}
+
+// at returns the outcome with the versions that an execution holds, or nil when
+// one of them is gone or the agent gets other entries by now.
+func (r *resolution) at(pins []pin) *resolution {
+	held := *r
+	held.results, held.entries, held.size = slices.Clone(r.results), nil, 0
+	found := map[scope.Address]resolved{}
+	for _, hit := range r.entries {
+		i := slices.IndexFunc(pins, func(p pin) bool { return p.Path == hit.address.Path() })
+		if i < 0 {
+			return nil
+		}
+		j := slices.IndexFunc(hit.entry.live(), func(v *version) bool { return v.Number == pins[i].Version })
+		if j < 0 {
+			return nil
+		}
+		hit.version = hit.entry.live()[j]
+		found[hit.address] = hit
+	}
+	for i := range held.results {
+		result := &held.results[i]
+		if result.Found && result.OK() {
+			v := found[held.addressOf(result)].version
+			result.Version, result.Variables = v.Number, v.names()
+		}
+	}
+	held.collect(found)
+	return &held
+}
+
+func (r *resolution) addressOf(result *scope.Result) scope.Address {
+	return scope.Address{Place: r.places[result.Index], Kind: result.Kind, Name: result.Reference.Name}
 }
 
 // failure returns the one reason for giving nothing out: there is no partial

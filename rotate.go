@@ -40,6 +40,7 @@ const (
 	triggerWrite    = "write"   // a value sent to secrets/ or groups/
 	triggerRequest  = "request" // rotate/
 	triggerSchedule = "schedule"
+	triggerRevoke   = "revoke" // revoke/secret/ with rotate
 )
 
 // newRotation returns a rotation that obeys the entry's schedule and the
@@ -60,7 +61,7 @@ func newRotationID() string {
 // schedule counts from then on.
 func (e *secretEntry) begin(r *rotation.Rotation, values map[string]sensitive.String, now time.Time) {
 	begun := rotation.Begin(*r, now)
-	e.Rotation = &begun
+	e.Rotation, e.RotateNow = &begun, false
 	if values != nil {
 		e.take(values, nil, now)
 	}
@@ -73,7 +74,7 @@ func (e *secretEntry) begin(r *rotation.Rotation, values map[string]sensitive.St
 // take makes values the pending version of the rotation.
 func (e *secretEntry) take(values, memo map[string]sensitive.String, now time.Time) {
 	e.Pending, e.Making = e.newVersion(values, now, e.Rotation.StartedBy), nil
-	e.Pending.Memo, e.Pending.Rotator = memo, e.Rotation.Rotator
+	e.Pending.Memo, e.Pending.Rotator, e.Pending.FarSide = memo, e.Rotation.Rotator, e.Rotation.FarSide
 }
 
 // settle brings the versions into line with the rotation after each of its
@@ -87,6 +88,11 @@ func (e *secretEntry) settle(now time.Time, by, reason string) {
 		}
 	case rotation.Idle:
 		e.Rotation, e.Making, e.Gone = nil, nil, nil
+		if next := e.GoneNext; next != nil {
+			e.Gone, e.GoneNext = next, nil
+			e.Rotation = rotation.Remove(newRotationID(), r.Rotator, r.MaxRetries, now, by)
+		}
+		return
 	}
 	if r.State == rotation.Serving && r.First {
 		// Nobody holds a version before the first.

@@ -316,3 +316,20 @@ func (e *env) tries(op logical.Operation, path string, body data) bool {
 	}
 	return status == 200
 }
+
+// TestRepeatedStartDuringRotation gives the same execution what it holds.
+func TestRepeatedStartDuringRotation(t *testing.T) {
+	both(t, func(e *env) {
+		e.deployer()
+		body := data{"idempotency_key": "one"}
+		r := e.started(body)
+		e.ok(update, rotateOpen, data{"value": "second"})
+		status, _, resp := e.send(e.request(update, "executions/"+deployerPath, body))
+		e.is(status, 200)
+		e.is(resp.Data["execution_id"], r.id)
+		e.is(resp.Data["env"].(data)["OPENAI_API_KEY"], "openai")
+		e.is(resp.Data["versions"].(data)["OPENAI_API_KEY"], 1)
+		e.ok(update, "promote/"+openAI, data{"force": true})
+		e.fails(409, update, "executions/"+deployerPath, body, "no longer given out")
+	})
+}

@@ -57,6 +57,8 @@ func (e *secretEntry) note() (time.Time, string) {
 	switch {
 	case e.Rotation != nil:
 		return e.Rotation.StartedAt, string(e.Rotation.State)
+	case e.RotateNow:
+		return e.UpdatedAt, noteScheduled
 	case e.Stopping:
 		return e.Destroyed[len(e.Destroyed)-1].DestroyedAt, noteStopping
 	case e.Current != nil && !e.Current.KeepAt.IsZero():
@@ -82,6 +84,9 @@ func (e *secretEntry) alarm(now time.Time) time.Time {
 	} else if e.Schedule != nil && e.Schedule.AutoRotate {
 		sooner(e.Schedule.NextRotationAt)
 	}
+	if e.RotateNow {
+		sooner(now.Add(stepPause))
+	}
 	for _, v := range e.live() {
 		sooner(v.KeepAt)
 	}
@@ -94,7 +99,7 @@ func (rs *rotations) put(a scope.Address, e *secretEntry, now time.Time) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	rs.noteLocked(a, e, now)
-	if e.Rotation != nil || e.Stopping {
+	if e.Rotation != nil || e.Stopping || e.RotateNow {
 		rs.touched[a] = struct{}{}
 	}
 	rs.wake()
@@ -102,12 +107,17 @@ func (rs *rotations) put(a scope.Address, e *secretEntry, now time.Time) {
 
 // rest notes an entry at which nothing can be done now. What is due all the same,
 // because it is not known yet what runs, is looked at again soon.
-func (rs *rotations) rest(a scope.Address, e *secretEntry, now time.Time) {
+func (rs *rotations) rest(a scope.Address, e *secretEntry, now time.Time, counted bool) {
 	const soon = time.Second
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	rs.noteLocked(a, e, now)
-	if item := rs.alarms[a]; item != nil && !item.at.IsZero() && !item.at.After(now) {
+	item := rs.alarms[a]
+	if item == nil {
+		return
+	}
+	uncounted := !counted && e.Rotation != nil && e.Rotation.State == rotation.Serving
+	if uncounted || !item.at.IsZero() && !item.at.After(now) {
 		rs.setLocked(a, now.Add(soon), item.since, item.note)
 	}
 }

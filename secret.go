@@ -44,12 +44,15 @@ type secretEntry struct {
 	Pending          *version          `json:"pending,omitempty"`
 	Destroyed        []tombstone       `json:"destroyed,omitempty"` // newest last
 
-	Schedule *schedule          `json:"schedule,omitempty"`
-	Rotation *rotation.Rotation `json:"rotation,omitempty"` // nil: none is under way
-	History  []pastRotation     `json:"history,omitempty"`  // newest last
-	Making   *version           `json:"making,omitempty"`   // what a rotator saved of the version that it makes
-	Stopping bool               `json:"stopping,omitempty"` // who holds a version that was destroyed is still to be told
-	Gone     *version           `json:"gone,omitempty"`     // without its values: what the far side is told of at last
+	Schedule    *schedule          `json:"schedule,omitempty"`
+	Rotation    *rotation.Rotation `json:"rotation,omitempty"`    // nil: none is under way
+	History     []pastRotation     `json:"history,omitempty"`     // newest last
+	Making      *version           `json:"making,omitempty"`      // what a rotator saved of the version that it makes
+	Stopping    bool               `json:"stopping,omitempty"`    // who holds a version that was destroyed is still to be told
+	RotateNow   bool               `json:"rotate_now,omitempty"`  // its rotator makes a new version as soon as it can
+	Emergencies []emergency        `json:"emergencies,omitempty"` // newest last
+	GoneNext    *version           `json:"gone_next,omitempty"`   // the same as Gone, after it
+	Gone        *version           `json:"gone,omitempty"`        // without its values: what the far side is told of at last
 
 	// RequestID is of the last request that changed the entry. After a crash of
 	// the plugin Vault sends the request that was in flight once more.
@@ -69,7 +72,7 @@ type stored struct {
 	CurrentValues map[string]string            `json:"current_values,omitempty"`
 	PendingValues map[string]string            `json:"pending_values,omitempty"`
 	MakingValues  map[string]string            `json:"making_values,omitempty"`
-	Memos         map[string]map[string]string `json:"memos,omitempty"` // by what the version is: current, pending, making, gone
+	Memos         map[string]map[string]string `json:"memos,omitempty"` // by what the version is
 }
 
 // plainSecret is a secretEntry without its methods.
@@ -90,7 +93,7 @@ func (e *secretEntry) stored() stored {
 
 // versions returns all that is kept of versions, by what they are.
 func (e *secretEntry) versions() map[string]*version {
-	return map[string]*version{"current": e.Current, "pending": e.Pending, "making": e.Making, "gone": e.Gone}
+	return map[string]*version{"current": e.Current, "pending": e.Pending, "making": e.Making, "gone": e.Gone, "gone next": e.GoneNext}
 }
 
 // UnmarshalJSON reads the stored form.
@@ -138,7 +141,7 @@ func (e *secretEntry) live() []*version {
 
 // destroy leaves a tombstone of a version.
 func (e *secretEntry) destroy(v *version, now time.Time, by, reason string, stop bool) {
-	e.Destroyed = append(e.Destroyed, tombstone{v.Number, v.CreatedAt, v.CreatedBy, now, by, reason, stop})
+	e.Destroyed = append(e.Destroyed, tombstone{Number: v.Number, CreatedAt: v.CreatedAt, CreatedBy: v.CreatedBy, DestroyedAt: now, DestroyedBy: by, Reason: reason, Stop: stop})
 	e.Destroyed = e.Destroyed[max(0, len(e.Destroyed)-keptTombstones):]
 	e.Stopping = e.Stopping || stop
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net/http"
 	"sync"
 	"time"
 
@@ -122,6 +123,11 @@ func (b *backend) doStep(ctx context.Context, s logical.Storage, a scope.Address
 	}
 	_, err = b.rotate(ctx, s, a, o)
 	var api *apiError
+	if errors.As(err, &api) && api.status == http.StatusBadRequest && o.event == rotation.Done {
+		// What the rotator made cannot be taken.
+		o.event, o.reason, o.before = rotation.Fail, api.text, noteFailure(api.text)
+		_, err = b.rotate(ctx, s, a, o)
+	}
 	if errors.As(err, &api) {
 		return nil // somebody ended the rotation meanwhile
 	}

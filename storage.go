@@ -15,22 +15,26 @@ import (
 
 // Storage keys. docs/storage.md lists what is behind each of them.
 const (
-	configKey      = "config"
-	projectPrefix  = "project/"
-	chainPrefix    = "chain/"
-	placePrefix    = "place/"
-	secretPrefix   = "secret/"
-	deletedPrefix  = "deleted/"
-	readersPrefix  = "readers/"
-	expiryPrefix   = "expiry/"
-	saltKey        = "salt"
-	livePrefix     = "execution/live/"
-	endedPrefix    = "execution/ended/"
-	historyPrefix  = "execution/history/"
-	rotatorPrefix  = "rotator/"
-	schedulePrefix = "schedule/"
-	usePrefix      = "use/"
-	wakePrefix     = "wake/"
+	configKey          = "config"
+	projectPrefix      = "project/"
+	chainPrefix        = "chain/"
+	placePrefix        = "place/"
+	secretPrefix       = "secret/"
+	deletedPrefix      = "deleted/"
+	readersPrefix      = "readers/"
+	expiryPrefix       = "expiry/"
+	saltKey            = "salt"
+	livePrefix         = "execution/live/"
+	endedPrefix        = "execution/ended/"
+	historyPrefix      = "execution/history/"
+	rotatorPrefix      = "rotator/"
+	schedulePrefix     = "schedule/"
+	usePrefix          = "use/"
+	stopPrefix         = "stop/"
+	incidentPrefix     = "incident/"
+	incidentPartPrefix = "incident-part/"
+	openIncidentPrefix = "incident-open/"
+	wakePrefix         = "wake/"
 )
 
 // maxEntrySize is below the 1 MiB that integrated storage takes, less what the
@@ -67,6 +71,18 @@ func expiryKey(at time.Time, a scope.Address) string {
 }
 
 func rotatorKey(name string) string { return rotatorPrefix + name }
+
+// stopKey is of an order to stop, and of the hold that stays of it.
+func stopKey(id string) string { return stopPrefix + id }
+
+func incidentKey(id string) string { return incidentPrefix + id }
+
+func incidentPartKey(id string, n int) string {
+	return fmt.Sprintf("%s%s/%d", incidentPartPrefix, id, n)
+}
+
+// openIncidentKey is a line in the index of incidents that are not settled.
+func openIncidentKey(id string) string { return openIncidentPrefix + id }
 
 // scheduleKey is a line in the index of entries that have a schedule, as the
 // API lists them.

@@ -14,6 +14,9 @@ func (b *backend) loadExecutions(ctx context.Context, s logical.Storage) error {
 	if b.executions.isReady() {
 		return nil
 	}
+	if err := b.requireStops(ctx, s); err != nil {
+		return err
+	}
 	err := eachKey(ctx, s, livePrefix, func(id string) error {
 		lock := b.lockEntry(liveExecutionKey(id))
 		lock.Lock()
@@ -26,7 +29,7 @@ func (b *backend) loadExecutions(ctx context.Context, s logical.Storage) error {
 		case e.State.ended():
 			b.executions.toMove(id)
 		default:
-			b.executions.put(e, b.started.Add(e.TTL))
+			return b.index(ctx, s, e)
 		}
 		return nil
 	})
@@ -34,6 +37,17 @@ func (b *backend) loadExecutions(ctx context.Context, s logical.Storage) error {
 		b.executions.setReady()
 	}
 	return err
+}
+
+// index adds an execution that was started before the engine was. What it was told
+// since, and its record does not say yet, holds from the first moment.
+func (b *backend) index(ctx context.Context, s logical.Storage, e *executionEntry) error {
+	order, err := b.orderStored(ctx, s, e)
+	if err != nil {
+		return err
+	}
+	b.executions.putOrdered(e, b.started.Add(e.TTL), order)
+	return nil
 }
 
 // eachKey calls do for each id in the shards below a prefix.

@@ -23,9 +23,10 @@ type version struct {
 	ValidFrom time.Time                   `json:"valid_from"` // readers get it from then on; zero: not yet
 	ExpiresAt time.Time                   `json:"expires_at"` // zero: never
 	Values    map[string]sensitive.String `json:"-"`
-	Memo      map[string]sensitive.String `json:"-"`                 // of the rotator that made it
-	Rotator   string                      `json:"rotator,omitempty"` // that made it
-	KeepAt    time.Time                   `json:"keep_at"`           // when the rotator keeps it alive again; zero: it needs not
+	Memo      map[string]sensitive.String `json:"-"`                  // of the rotator that made it
+	Rotator   string                      `json:"rotator,omitempty"`  // that made it
+	FarSide   bool                        `json:"far_side,omitempty"` // and that has to remove it elsewhere
+	KeepAt    time.Time                   `json:"keep_at"`            // when the rotator keeps it alive again; zero: it needs not
 }
 
 // tombstone is what stays of a version.
@@ -36,7 +37,8 @@ type tombstone struct {
 	DestroyedAt time.Time `json:"destroyed_at"`
 	DestroyedBy string    `json:"destroyed_by"`
 	Reason      string    `json:"reason"`
-	Stop        bool      `json:"stop,omitempty"` // who holds it is told to stop
+	Stop        bool      `json:"stop,omitempty"`     // who holds it is told to stop
+	Incident    string    `json:"incident,omitempty"` // that has revoked it
 }
 
 func (v *version) reveal() map[string]string {
@@ -47,6 +49,9 @@ func (v *version) reveal() map[string]string {
 }
 
 func revealed(values map[string]sensitive.String) map[string]string {
+	if values == nil {
+		return nil
+	}
 	texts := make(map[string]string, len(values))
 	for name, value := range values {
 		texts[name] = value.Reveal()
@@ -55,6 +60,9 @@ func revealed(values map[string]sensitive.String) map[string]string {
 }
 
 func concealed(texts map[string]string) map[string]sensitive.String {
+	if texts == nil {
+		return nil // nothing was made yet, which is not the same as no values
+	}
 	values := make(map[string]sensitive.String, len(texts))
 	for name, text := range texts {
 		values[name] = sensitive.New(text)

@@ -83,6 +83,9 @@ func (b *backend) work(ctx context.Context, s logical.Storage) {
 		often bool // on every kick, not only on Vault's own
 	}{
 		{"what runs is not read completely", b.loadExecutions, true},
+		{"incidents are not read completely", b.loadIncidents, true},
+		{"orders to stop are not stored with all executions yet", b.tellAll, true},
+		{"incidents are not stored yet", b.storeIncidents, true},
 		{"ended executions are not put away yet", b.moveExecutions, true},
 		{"executions past their time are not ended yet", b.expireExecutions, false},
 		{"old executions are not deleted yet", b.deleteOldExecutions, false},
@@ -107,6 +110,16 @@ func (b *backend) periodic(context.Context, *logical.Request) error {
 func (b *backend) kick() {
 	if w := b.worker.Load(); w != nil {
 		signal(w.kick)
+	}
+}
+
+// kickLater kicks after a while, once for all who ask meanwhile.
+func (b *backend) kickLater(after time.Duration) {
+	if b.kickIsDue.CompareAndSwap(false, true) {
+		time.AfterFunc(after, func() {
+			b.kickIsDue.Store(false)
+			b.kick()
+		})
 	}
 }
 

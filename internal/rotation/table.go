@@ -97,6 +97,15 @@ func Begin(r Rotation, now time.Time) Rotation {
 	return r
 }
 
+// Remove returns what is left to do about a version that was revoked outside of
+// any rotation: its far side has to be told.
+func Remove(id, rotator string, maxRetries int, now time.Time, by string) *Rotation {
+	return &Rotation{
+		Policy: Policy{MaxRetries: maxRetries}, ID: id, State: Finishing, Trigger: "revoke", StartedAt: now, StartedBy: by,
+		Rotator: rotator, FarSide: true, StepSince: now, Result: Revoked,
+	}
+}
+
 func step(to State) func(*Rotation, Facts) Effect {
 	return func(r *Rotation, f Facts) Effect {
 		if to == Setting && !r.FarSide {

@@ -1,0 +1,177 @@
+package agentchains
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/rotation"
+	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/scope"
+	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/sensitive"
+)
+
+// emergency is what an entry says of an incident that has revoked versions of it.
+// The incident itself is written from it.
+type emergency struct {
+	ID        string    `json:"id"`
+	Reason    string    `json:"reason"`
+	CreatedAt time.Time `json:"created_at"`
+	CreatedBy string    `json:"created_by"`
+	Versions  []int     `json:"versions"`
+	Repeat    string    `json:"repeat"` // what tells a repeated request
+	Listed    bool      `json:"listed"` // who held the versions was told, in storage too
+}
+
+const keptEmergencies = 10
+
+func (m *emergency) incident(a scope.Address) incidentEntry {
+	return incidentEntry{
+		ID: m.ID, Kind: string(stopSecret), Target: a.Path(), Reason: m.Reason,
+		CreatedAt: m.CreatedAt, CreatedBy: m.CreatedBy, Versions: m.Versions,
+	}
+}
+
+func (m *emergency) order(a scope.Address) *stopOrder {
+	return &stopOrder{a.Path() + " was revoked: " + m.Reason, m.CreatedBy, m.ID, m.CreatedAt}
+}
+
+// earlier returns the incident that a request is answered with because it repeats
+// one, or because what it is about was revoked before; nil: there is none.
+func (e *secretEntry) earlier(repeat string, numbers []int, now time.Time) *emergency {
+	for _, m := range slices.Backward(e.Emergencies) {
+		if m.Repeat == repeat && now.Sub(m.CreatedAt) < repeatWindow {
+			return &m
+		}
+		gone := func(n int) bool { return slices.Contains(m.Versions, n) }
+		if len(numbers) > 0 && !slices.ContainsFunc(numbers, func(n int) bool { return !gone(n) }) {
+			return &m
+		}
+		if len(numbers) == 0 && len(e.live()) == 0 {
+			return &m
+		}
+	}
+	return nil
+}
+
+// revocation is what a request to revoke/secret/ asks for.
+type revocation struct {
+	emergency
+	values map[string]sensitive.String // that take their place; nil: none
+	rotate bool                        // the rotator makes a new one
+}
+
+// revoke destroys versions of the entry, at once and for good.
+func (e *secretEntry) revoke(v *revocation, now time.Time) {
+	hits := func(of *version) bool { return of != nil && slices.Contains(v.Versions, of.Number) }
+	by, reason := v.CreatedBy, "revoked: "+v.Reason
+	f := rotation.Facts{Now: now, Counted: true, Force: true}
+	switch r := e.Rotation; {
+	case r == nil:
+	case hits(e.Pending) || e.Pending == nil && r.State != rotation.Finishing && r.Step != rotation.Finishing:
+		_ = e.step(rotation.Revoke, f, by, reason) // every state but the last step takes it
+	case hits(e.Current) && e.readable(now) == e.Pending:
+		_ = e.step(rotation.Promote, f, by, reason) // forced
+	case hits(e.Current) && e.Pending != nil:
+		r.First = true // what is staged waits for its time, with nothing before it
+	}
+	if hits(e.Current) {
+		e.removeLater(e.Current, now, by)
+		e.destroy(e.Current, now, by, reason, true)
+		e.Current = nil
+	}
+	for i := range e.Destroyed {
+		if t := &e.Destroyed[i]; slices.Contains(v.Versions, t.Number) && t.Incident == "" {
+			t.Incident, t.Stop = v.ID, true
+		}
+	}
+	e.Stopping = true
+	if v.values != nil {
+		e.Current = e.newVersion(v.values, now, by)
+		e.Current.ValidFrom = now
+	}
+	e.RotateNow = v.rotate
+	e.Emergencies = append(e.Emergencies, v.emergency)
+	e.Emergencies = e.Emergencies[max(0, len(e.Emergencies)-keptEmergencies):]
+}
+
+// removeLater has the rotator remove a version from the far side that knows it.
+// Where it is busy with another one, it comes after that.
+func (e *secretEntry) removeLater(v *version, now time.Time, by string) {
+	if !v.FarSide {
+		return
+	}
+	if e.Rotation != nil {
+		e.GoneNext = v.shell()
+		return
+	}
+	e.Gone = v.shell()
+	e.Rotation = rotation.Remove(newRotationID(), v.Rotator, defaultMaxRetries, now, by)
+}
+
+// listEmergencies tells all who hold what was revoked, in storage too, and
+// completes the incidents.
+func (b *backend) listEmergencies(ctx context.Context, s logical.Storage, a scope.Address, e *secretEntry) error {
+	for i := range e.Emergencies {
+		m := &e.Emergencies[i]
+		if m.Listed {
+			continue
+		}
+		var ids []string
+		for _, number := range m.Versions {
+			holders, err := b.executions.holders(a, number)
+			if err != nil {
+				return err
+			}
+			ids = append(ids, holders...)
+		}
+		slices.Sort(ids)
+		ids = slices.Compact(ids)
+		b.executions.order(ids, m.order(a))
+		hit, err := b.terminateAll(ctx, s, ids, func(*executionEntry) *stopOrder { return m.order(a) })
+		if err != nil {
+			return err
+		}
+		b.incidents.begin(m.incident(a), hit, true)
+		if err := b.storeIncident(ctx, s, m.ID); err != nil {
+			return err
+		}
+		if err := b.announceRevoked(ctx, s, a, m, len(hit)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// orderStored returns what an execution was told according to what is stored,
+// while its own record may not say so yet.
+func (b *backend) orderStored(ctx context.Context, s logical.Storage, e *executionEntry) (*stopOrder, error) {
+	if order := b.stops.orderFor(e); order != nil {
+		return order, nil
+	}
+	for _, p := range e.Pins {
+		a, err := scope.ParseAddress(scope.KindOf(p.Path), p.Path)
+		if err != nil {
+			return nil, err
+		}
+		held, err := b.getSecret(ctx, s, a)
+		if err != nil {
+			return nil, err
+		}
+		if held == nil || !held.Stopping {
+			continue
+		}
+		for _, t := range held.Destroyed {
+			if t.Number == p.Version && t.Stop {
+				return &stopOrder{a.Path() + ": " + t.Reason, t.DestroyedBy, t.Incident, t.DestroyedAt}, nil
+			}
+		}
+	}
+	return nil, nil
+}
+
+// announceRevoked tells the notifiers of a revocation.
+func (b *backend) announceRevoked(ctx context.Context, s logical.Storage, a scope.Address, m *emergency, executions int) error {
+	return nil
+}

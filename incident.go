@@ -1,0 +1,420 @@
+package agentchains
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"regexp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// incidentEntry is the record of one emergency revocation. What became of each
+// execution is in parts of its own, so that there may be many of them.
+type incidentEntry struct {
+	ID        string         `json:"id"`
+	Kind      string         `json:"kind"`   // secret, execution, run, agent, chain or all
+	Target    string         `json:"target"` // what was revoked, as its path names it
+	Reason    string         `json:"reason"`
+	CreatedAt time.Time      `json:"created_at"`
+	CreatedBy string         `json:"created_by"`
+	Versions  []int          `json:"versions,omitempty"` // that were destroyed
+	Listed    bool           `json:"listed"`             // every execution that it hits is in a part
+	Counts    map[string]int `json:"counts"`             // of executions, by state
+	Parts     int            `json:"parts"`
+	Alerts    []alert        `json:"alerts,omitempty"`
+	Reminded  bool           `json:"reminded,omitempty"` // of executions that did not acknowledge
+}
+
+// alert is what became of a notification about an incident.
+type alert struct {
+	ID       string    `json:"id"`
+	Event    string    `json:"event"`
+	Notifier string    `json:"notifier"`
+	State    string    `json:"state"` // delivered or dead
+	Attempts int       `json:"attempts"`
+	At       time.Time `json:"at"`
+}
+
+const (
+	partSize   = 1000 // executions in one entry of storage
+	keptAlerts = 1000
+)
+
+// incidentPart is a part of the executions of an incident.
+type incidentPart struct {
+	Executions []killed `json:"executions"`
+}
+
+// killed is an execution that an incident has told to stop.
+type killed struct {
+	ID             string      `json:"execution_id"`
+	Environment    string      `json:"environment"`
+	Chain          string      `json:"chain"`
+	Agent          string      `json:"agent"`
+	State          killedState `json:"state"`
+	OrderedAt      time.Time   `json:"ordered_at"`
+	AcknowledgedAt time.Time   `json:"acknowledged_at"`
+	PID            int         `json:"pid"`
+	Signal         string      `json:"signal"`
+	ExitCode       *int        `json:"exit_code"`
+}
+
+// killedState is stored by name.
+type killedState string
+
+const (
+	unacknowledged killedState = "unacknowledged"
+	acknowledged   killedState = "acknowledged"
+	lost           killedState = "lost" // there was no sign of life
+)
+
+// killedOf says what an execution that was told to stop has come to.
+func killedOf(e *executionEntry, at time.Time) killed {
+	k := killed{ID: e.ID, Environment: e.Environment, Chain: e.Chain, Agent: e.Agent, State: unacknowledged, OrderedAt: at, ExitCode: e.ExitCode}
+	switch {
+	case e.Ack != nil:
+		code := e.Ack.ExitCode
+		k.State, k.AcknowledgedAt, k.PID, k.Signal, k.ExitCode = acknowledged, e.Ack.Time, e.Ack.PID, e.Ack.Signal, &code
+	case e.State == executionTerminated:
+		k.State, k.AcknowledgedAt = acknowledged, e.EndedAt
+	case e.State.ended():
+		k.State = lost
+	}
+	return k
+}
+
+// incidents are those of which not everything is stored yet.
+type incidents struct {
+	mu   sync.Mutex // guards all below
+	open map[string]*openIncident
+}
+
+// openIncident is an incident while executions may still acknowledge.
+type openIncident struct {
+	incidentEntry
+	executions []killed
+	index      map[string]int // by id, in executions
+	dirty      map[int]bool   // parts that are to be stored
+	storedAt   time.Time
+	stale      bool // the entry is to be stored
+}
+
+func newIncidents() *incidents { return &incidents{open: map[string]*openIncident{}} }
+
+func newIncidentID(now time.Time) string {
+	return now.UTC().Format("20060102-150405-") + newRotationID()[:8]
+}
+
+var incidentIDPattern = regexp.MustCompile(`^[0-9]{8}-[0-9]{6}-[0-9a-f]{8}$`)
+
+func validIncidentID(id string) bool { return incidentIDPattern.MatchString(id) }
+
+// openedLocked returns the incident, which is opened with the given head if it is not.
+func (x *incidents) openedLocked(head incidentEntry) *openIncident {
+	o := x.open[head.ID]
+	if o == nil {
+		o = &openIncident{incidentEntry: head, index: map[string]int{}, dirty: map[int]bool{}, stale: true}
+		x.open[head.ID] = o
+	}
+	return o
+}
+
+// begin opens an incident, and adds executions that it tells to stop.
+func (x *incidents) begin(head incidentEntry, hit []killed, listed bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	o := x.openedLocked(head)
+	for _, k := range hit {
+		o.noteLocked(k)
+	}
+	o.Listed, o.stale = o.Listed || listed, true
+}
+
+// noteLocked keeps what became of an execution.
+func (o *openIncident) noteLocked(k killed) {
+	i, known := o.index[k.ID]
+	if !known {
+		i = len(o.executions)
+		o.index[k.ID] = i
+		o.executions = append(o.executions, k)
+	} else if o.executions[i].State == acknowledged && k.State != acknowledged {
+		return
+	} else {
+		k.OrderedAt = o.executions[i].OrderedAt
+		o.executions[i] = k
+	}
+	o.dirty[i/partSize], o.stale = true, true
+}
+
+// note keeps what became of an execution, if its incident is open.
+func (x *incidents) note(e *executionEntry) {
+	if e.IncidentID == "" {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if o := x.open[e.IncidentID]; o != nil {
+		o.noteLocked(killedOf(e, e.OrderedAt))
+	}
+}
+
+func (o *openIncident) counts() map[string]int {
+	counts := map[string]int{string(acknowledged): 0, string(unacknowledged): 0, string(lost): 0}
+	for i := range o.executions {
+		counts[string(o.executions[i].State)]++
+	}
+	return counts
+}
+
+// settled reports whether nothing about the incident will change by itself.
+func (o *openIncident) settled() bool {
+	return o.Listed && o.Counts[string(unacknowledged)] == 0
+}
+
+func getIncident(ctx context.Context, s logical.Storage, id string) (*incidentEntry, error) {
+	return getJSON[incidentEntry](ctx, s, incidentKey(id))
+}
+
+// storeIncidents stores what has changed of the open incidents, and closes those
+// that are settled. The parts come first: a crash leaves counts that are a little
+// old, which are counted anew at the next start.
+func (b *backend) storeIncidents(ctx context.Context, s logical.Storage) error {
+	b.incidents.mu.Lock()
+	ids := slices.Sorted(maps.Keys(b.incidents.open))
+	b.incidents.mu.Unlock()
+	for _, id := range ids {
+		if !b.incidents.ripe(id, b.now()) {
+			b.kickLater(storeInterval)
+			continue
+		}
+		if err := b.storeIncident(ctx, s, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// storeInterval is between two Puts of an incident that changes all the time.
+const storeInterval = time.Second
+
+// ripe reports whether the incident may be stored again, or need not be.
+func (x *incidents) ripe(id string, now time.Time) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	o := x.open[id]
+	return o == nil || !o.stale || now.Sub(o.storedAt) >= storeInterval
+}
+
+func (b *backend) storeIncident(ctx context.Context, s logical.Storage, id string) error {
+	lock := b.lockEntry(incidentKey(id))
+	lock.Lock()
+	defer lock.Unlock()
+	b.incidents.mu.Lock()
+	o := b.incidents.open[id]
+	if o == nil || !o.stale {
+		b.incidents.mu.Unlock()
+		return nil
+	}
+	o.Counts, o.Parts = o.counts(), (len(o.executions)+partSize-1)/partSize
+	head, settled := o.incidentEntry, o.settled()
+	head.Alerts = slices.Clone(o.Alerts)
+	parts := map[int]incidentPart{}
+	for n := range o.dirty {
+		parts[n] = incidentPart{slices.Clone(o.executions[n*partSize : min((n+1)*partSize, len(o.executions))])}
+	}
+	o.dirty, o.stale, o.storedAt = map[int]bool{}, false, b.now()
+	b.incidents.mu.Unlock()
+
+	err := putIncident(ctx, s, &head, parts)
+	b.incidents.mu.Lock()
+	defer b.incidents.mu.Unlock()
+	switch {
+	case err != nil:
+		for n := range parts {
+			o.dirty[n] = true
+		}
+		o.stale = true
+		return err
+	case settled && !o.stale:
+		delete(b.incidents.open, id)
+		return deleteKey(ctx, s, openIncidentKey(id))
+	}
+	return nil
+}
+
+func putIncident(ctx context.Context, s logical.Storage, head *incidentEntry, parts map[int]incidentPart) error {
+	if _, err := putJSON(ctx, s, openIncidentKey(head.ID), indexLine{}); err != nil {
+		return err
+	}
+	for n, part := range parts {
+		if _, err := putJSON(ctx, s, incidentPartKey(head.ID, n), part); err != nil {
+			return err
+		}
+	}
+	_, err := putJSON(ctx, s, incidentKey(head.ID), head)
+	return err
+}
+
+// loadIncidents opens the incidents that were not settled when the engine ended,
+// and counts anew what became of their executions: the records of those say it.
+func (b *backend) loadIncidents(ctx context.Context, s logical.Storage) error {
+	if b.incidentsLoaded {
+		return nil
+	}
+	ids, err := listKeys(ctx, s, openIncidentPrefix)
+	if err != nil {
+		return err
+	}
+	since := b.now()
+	for _, id := range ids {
+		head, hit, err := readIncident(ctx, s, id)
+		if err != nil {
+			return err
+		}
+		if head == nil {
+			continue
+		}
+		b.incidents.begin(*head, hit, head.Listed)
+		if head.CreatedAt.Before(since) {
+			since = head.CreatedAt
+		}
+	}
+	if len(ids) > 0 {
+		if err := b.noteRecords(ctx, s, since); err != nil {
+			return err
+		}
+	}
+	b.incidentsLoaded = true
+	return nil
+}
+
+// readIncident returns a stored incident with its executions.
+func readIncident(ctx context.Context, s logical.Storage, id string) (*incidentEntry, []killed, error) {
+	head, err := getIncident(ctx, s, id)
+	if head == nil || err != nil {
+		return nil, nil, err
+	}
+	var hit []killed
+	for n := range head.Parts {
+		part, err := getJSON[incidentPart](ctx, s, incidentPartKey(id, n))
+		if err != nil {
+			return nil, nil, err
+		}
+		if part != nil {
+			hit = append(hit, part.Executions...)
+		}
+	}
+	return head, hit, nil
+}
+
+// noteRecords looks at all executions that live or have ended since a time.
+func (b *backend) noteRecords(ctx context.Context, s logical.Storage, since time.Time) error {
+	note := func(id string) error {
+		e, err := getExecution(ctx, s, id)
+		if e != nil {
+			b.incidents.note(e)
+		}
+		return err
+	}
+	if err := eachKey(ctx, s, livePrefix, note); err != nil {
+		return err
+	}
+	hours, err := listKeys(ctx, s, historyPrefix)
+	if err != nil {
+		return err
+	}
+	for _, hour := range hours {
+		if hour < since.UTC().Format(indexHour) {
+			continue
+		}
+		ids, err := listKeys(ctx, s, historyPrefix+hour)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			if err := note(id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// incident returns an incident as it is now, stored or not, or nil.
+func (b *backend) incident(ctx context.Context, s logical.Storage, id string) (*incidentEntry, []killed, error) {
+	b.incidents.mu.Lock()
+	if o := b.incidents.open[id]; o != nil {
+		defer b.incidents.mu.Unlock()
+		head := o.incidentEntry
+		head.Counts = o.counts()
+		head.Alerts = slices.Clone(o.Alerts)
+		return &head, sortedKilled(slices.Clone(o.executions)), nil
+	}
+	b.incidents.mu.Unlock()
+	head, hit, err := readIncident(ctx, s, id)
+	return head, sortedKilled(hit), err
+}
+
+func sortedKilled(hit []killed) []killed {
+	slices.SortFunc(hit, func(x, y killed) int { return cmp.Compare(x.ID, y.ID) })
+	return hit
+}
+
+// alerted notes what became of a notification about an incident.
+func (b *backend) alerted(ctx context.Context, s logical.Storage, id string, a alert) error {
+	b.incidents.mu.Lock()
+	if o := b.incidents.open[id]; o != nil {
+		o.Alerts = withAlert(o.Alerts, a)
+		o.stale = true
+		b.incidents.mu.Unlock()
+		b.kick()
+		return nil
+	}
+	b.incidents.mu.Unlock()
+	lock := b.lockEntry(incidentKey(id))
+	lock.Lock()
+	defer lock.Unlock()
+	head, err := getIncident(ctx, s, id)
+	if head == nil || err != nil {
+		return err
+	}
+	head.Alerts = withAlert(head.Alerts, a)
+	_, err = putJSON(ctx, s, incidentKey(id), head)
+	return err
+}
+
+// withAlert adds an alert, or says what has become of it since.
+func withAlert(alerts []alert, a alert) []alert {
+	alerts = slices.DeleteFunc(slices.Clone(alerts), func(known alert) bool { return known.ID == a.ID && known.Notifier == a.Notifier })
+	alerts = append(alerts, a)
+	return alerts[max(0, len(alerts)-keptAlerts):]
+}
+
+func (b *backend) deleteIncident(ctx context.Context, s logical.Storage, id string) error {
+	lock := b.lockEntry(incidentKey(id))
+	lock.Lock()
+	defer lock.Unlock()
+	head, err := getIncident(ctx, s, id)
+	if err != nil {
+		return err
+	}
+	b.incidents.mu.Lock()
+	open := b.incidents.open[id]
+	b.incidents.mu.Unlock()
+	if open != nil && !open.settled() {
+		return conflict("incident %s is not over: executions may still acknowledge", id)
+	}
+	if head == nil {
+		return nil
+	}
+	for n := range head.Parts {
+		if err := deleteKey(ctx, s, incidentPartKey(id, n)); err != nil {
+			return err
+		}
+	}
+	return deleteKey(ctx, s, incidentKey(id))
+}

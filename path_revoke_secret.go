@@ -1,0 +1,171 @@
+package agentchains
+
+import (
+	"context"
+	"slices"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/scope"
+)
+
+func (b *backend) pathRevokeSecret() *framework.Path {
+	fields := revokeRequestFields()
+	delete(fields, "hold")
+	fields["path"] = pathField(entryPathHelp)
+	fields["version"] = &framework.FieldSchema{Type: framework.TypeCommaIntSlice, Description: "The versions to revoke. Without it: every live one."}
+	fields["value"] = valueField("The value of a secret that takes its place.")
+	fields["values"] = valuesField("The values of a group that take their place.")
+	fields["rotate"] = &framework.FieldSchema{Type: framework.TypeBool, Description: "Have the schedule's rotator make a new version at once."}
+	answer := revokeFields()
+	answer["versions"] = &framework.FieldSchema{Type: framework.TypeSlice, Description: "The versions that are revoked.", Required: true}
+	answer["readers"] = &framework.FieldSchema{Type: framework.TypeSlice, Description: "Who read them in a flat shape: reader, display_name, path, version, last_read.", Required: true}
+	return &framework.Path{
+		Pattern:      "revoke/secret/" + framework.MatchAllRegex("path"),
+		DisplayAttrs: displayAttrs("", "secret"),
+		Fields:       fields,
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: &framework.PathOperation{
+				Callback: b.revokeSecret, Summary: "Kill a value, and every execution that holds it.", DisplayAttrs: displayAttrs("revoke", "secret"), Responses: okResponse(answer),
+			},
+		},
+		HelpSynopsis:    "Emergency: kill a value and every execution that holds it.",
+		HelpDescription: revokeSecretHelp,
+	}
+}
+
+const revokeSecretHelp = `
+Destroys versions of a secret or a group, at once and for good. Executions that
+hold them are told to stop. A new value can be sent in the same request, or be
+made by the rotator; with neither, reads fail until there is one. The answer names
+the incident, which lists what was stopped.
+`
+
+func (b *backend) revokeSecret(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	ctx, cancel := commitContext(ctx)
+	defer cancel()
+	a, err := anyAddress(d)
+	if err != nil {
+		return respond(err)
+	}
+	v, err := b.wantedRevocation(ctx, req, d, a)
+	if err != nil {
+		return respond(err)
+	}
+	known, err := b.requireSecret(ctx, req.Storage, a)
+	if err != nil {
+		return respond(err)
+	}
+	asked := v.Versions
+	if d.Get("dry_run").(bool) {
+		if !b.executions.isReady() {
+			return respond(errIndexNotReady())
+		}
+		v.Versions = known.revocable(asked)
+		return b.revokedAnswer(ctx, req.Storage, a, v, nil)
+	}
+	defer b.executions.closePins(pin{Path: a.Path()})()
+	var first *emergency
+	_, err = b.changeSecret(ctx, req.Storage, a, req.ID, nil, func(e *secretEntry) error {
+		if first = e.earlier(v.Repeat, asked, b.now()); first != nil {
+			return errUnchanged
+		}
+		v.Versions = e.revocable(asked)
+		if err := v.check(e, a, asked); err != nil {
+			return err
+		}
+		e.revoke(v, b.now())
+		return nil
+	})
+	if err != nil {
+		return respond(err)
+	}
+	if first != nil {
+		v.emergency = *first
+		_, hit, err := b.incident(ctx, req.Storage, first.ID)
+		if err != nil {
+			return respond(err)
+		}
+		return b.revokedAnswer(ctx, req.Storage, a, v, append([]killed{}, hit...))
+	}
+	hit := []killed{}
+	for _, number := range v.Versions {
+		ids := b.executions.heldBy(pin{a.Path(), number})
+		hit = append(hit, b.executions.order(ids, v.order(a))...)
+	}
+	b.incidents.begin(v.incident(a), hit, false)
+	b.storeSoon(ctx, req.Storage, v.ID)
+	return b.revokedAnswer(ctx, req.Storage, a, v, hit)
+}
+
+// wantedRevocation is what the request asks for.
+func (b *backend) wantedRevocation(ctx context.Context, req *logical.Request, d *framework.FieldData, a scope.Address) (*revocation, error) {
+	reason, err := revokeReason(d)
+	if err != nil {
+		return nil, err
+	}
+	v := &revocation{emergency: emergency{Reason: reason, CreatedAt: b.now(), CreatedBy: actor(req)}, rotate: d.Get("rotate").(bool)}
+	v.Versions, _ = d.Get("version").([]int)
+	if v.values, err = rotateValues(req, d, a); err != nil {
+		return nil, err
+	}
+	if v.values != nil && v.rotate {
+		return nil, badRequest("rotate and a new value exclude each other")
+	}
+	salt, err := b.getSalt(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	v.ID, v.Repeat = newIncidentID(v.CreatedAt), salt.repeatKey(req)
+	return v, nil
+}
+
+// revocable returns the live versions among those that were asked for, or all.
+func (e *secretEntry) revocable(asked []int) []int {
+	numbers := []int{}
+	for _, v := range e.live() {
+		if len(asked) == 0 || slices.Contains(asked, v.Number) {
+			numbers = append(numbers, v.Number)
+		}
+	}
+	return numbers
+}
+
+func (v *revocation) check(e *secretEntry, a scope.Address, asked []int) error {
+	switch {
+	case len(v.Versions) < len(asked):
+		return badRequest("version must name live versions of %s: secrets/ and groups/ list them", a.Path())
+	case len(v.Versions) == 0 && e.Rotation == nil:
+		return badRequest("%s has no version that could be revoked", a.Path())
+	case v.values != nil && len(v.Versions) < len(e.live()):
+		return badRequest("a new value takes the place of all live versions: leave version out")
+	case v.rotate && (e.Schedule == nil || e.Schedule.Rotator == ""):
+		return badRequest("%s has no rotator that could make a new value: send one, or name a rotator in schedules/%s", a.Path(), a.Path())
+	case v.rotate && len(v.Versions) < len(e.live()):
+		return badRequest("rotate takes the place of all live versions: leave version out")
+	}
+	return nil
+}
+
+// revokedAnswer says what was hit, or without hit what would be.
+func (b *backend) revokedAnswer(ctx context.Context, s logical.Storage, a scope.Address, v *revocation, hit []killed) (*logical.Response, error) {
+	ids := killedIDs(hit)
+	incident := v.ID
+	if hit == nil {
+		incident = ""
+		for _, number := range v.Versions {
+			ids = append(ids, b.executions.heldBy(pin{a.Path(), number})...)
+		}
+		slices.Sort(ids)
+		ids = slices.Compact(ids)
+	}
+	resp := b.revokeAnswer(incident, ids, hit)
+	known, err := b.readers.of(ctx, s, a)
+	if err != nil {
+		return respond(err)
+	}
+	known.Readers = slices.DeleteFunc(known.Readers, func(r reader) bool { return !slices.Contains(v.Versions, r.Version) })
+	resp.Data["versions"], resp.Data["readers"] = v.Versions, known.plain()
+	return resp, nil
+}

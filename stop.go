@@ -1,0 +1,311 @@
+package agentchains
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// stopEntry is an order to stop by who runs, and the hold that may stay of it. Its
+// one Put is what makes it true.
+type stopEntry struct {
+	ID        string    `json:"id"` // of the incident
+	Kind      stopKind  `json:"kind"`
+	Target    string    `json:"target"` // as its path names it; empty for all
+	Reason    string    `json:"reason"`
+	CreatedAt time.Time `json:"created_at"`
+	CreatedBy string    `json:"created_by"`
+	Hold      bool      `json:"hold,omitempty"`
+	Told      bool      `json:"told,omitempty"` // all that ran was told, in storage too
+	Repeat    string    `json:"repeat"`         // what tells a repeated request
+}
+
+// stopKind says by what executions are told to stop.
+type stopKind string
+
+const (
+	stopSecret    stopKind = "secret" // by what leaked: the entry itself says so
+	stopExecution stopKind = "execution"
+	stopRun       stopKind = "run"
+	stopAgent     stopKind = "agent"
+	stopChain     stopKind = "chain"
+	stopAll       stopKind = "all"
+)
+
+// runner is who is told to stop, or wants to run.
+type runner struct{ id, run, agentPath string }
+
+func (e *executionEntry) runner() runner { return runner{e.ID, e.Run, e.agentPath()} }
+
+// matches reports whether the order is for a runner.
+func (e *stopEntry) matches(r runner) bool {
+	switch e.Kind {
+	case stopExecution:
+		return r.id == e.Target
+	case stopRun:
+		return r.run == e.Target
+	case stopAgent:
+		return r.agentPath == e.Target
+	case stopChain:
+		chain := r.agentPath[:strings.LastIndexByte(r.agentPath, '/')]
+		return chain == e.Target
+	}
+	return e.Kind == stopAll
+}
+
+func (e *stopEntry) incident() incidentEntry {
+	return incidentEntry{ID: e.ID, Kind: string(e.Kind), Target: e.Target, Reason: e.Reason, CreatedAt: e.CreatedAt, CreatedBy: e.CreatedBy}
+}
+
+func (e *stopEntry) order() *stopOrder { return &stopOrder{e.Reason, e.CreatedBy, e.ID, e.CreatedAt} }
+
+// stopOrder is what an execution is told.
+type stopOrder struct {
+	reason, by, incident string
+	at                   time.Time
+}
+
+// repeatWindow is for how long the same request gives the same incident.
+const repeatWindow = 10 * time.Minute
+
+// repeatKey tells a request from another: who sends it, to where, with what. It
+// is keyed, so that nothing can be learned from it about a value that was sent.
+func (salt *saltEntry) repeatKey(req *logical.Request) string {
+	fields, _ := json.Marshal(req.Data) // what came as JSON goes as JSON
+	mac := hmac.New(sha256.New, salt.Key)
+	for _, part := range []string{"revoke", identity(req), req.Path, string(fields)} {
+		sum := sha256.Sum256([]byte(part))
+		_, _ = mac.Write(sum[:])
+	}
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// stops are the orders and holds in force. Nothing is served before they are read.
+type stops struct {
+	mu     sync.Mutex // guards all below
+	byID   map[string]*stopEntry
+	loaded bool
+}
+
+func newStops() *stops { return &stops{byID: map[string]*stopEntry{}} }
+
+// requireStops reads the orders and holds, if that is still to be done.
+func (b *backend) requireStops(ctx context.Context, s logical.Storage) error {
+	b.stops.mu.Lock()
+	defer b.stops.mu.Unlock()
+	if b.stops.loaded {
+		return nil
+	}
+	ids, err := listKeys(ctx, s, stopPrefix)
+	if err == nil {
+		known := map[string]*stopEntry{}
+		for _, id := range ids {
+			var e *stopEntry
+			if e, err = getJSON[stopEntry](ctx, s, stopKey(id)); err != nil {
+				break
+			}
+			if e != nil {
+				known[id] = e
+			}
+		}
+		if err == nil {
+			b.stops.byID, b.stops.loaded = known, true
+			return nil
+		}
+	}
+	b.Logger().Warn("the holds cannot be read, so nothing is served", "error", err)
+	return notReady("the engine has not read its holds yet: try again")
+}
+
+// forget has the orders read again, because another node has changed them.
+func (x *stops) forget() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.loaded = false
+}
+
+func (x *stops) put(e *stopEntry) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.byID[e.ID] = e
+}
+
+func (x *stops) remove(id string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.byID, id)
+}
+
+// all returns the orders and holds, the oldest first.
+func (x *stops) all() []*stopEntry {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	list := make([]*stopEntry, 0, len(x.byID))
+	for _, e := range x.byID {
+		list = append(list, e)
+	}
+	slices.SortFunc(list, func(p, q *stopEntry) int { return strings.Compare(p.ID, q.ID) })
+	return list
+}
+
+// orderFor returns the order for an execution that was started before it, and
+// that may not have been told; nil: there is none.
+func (x *stops) orderFor(e *executionEntry) *stopOrder {
+	for _, stop := range x.all() {
+		if !stop.Told && stop.matches(e.runner()) && !e.StartedAt.After(stop.CreatedAt) {
+			return stop.order()
+		}
+	}
+	return nil
+}
+
+// repeated returns the order that the same request has given a short while ago.
+func (x *stops) repeated(key string, now time.Time) *stopEntry {
+	for _, e := range x.all() {
+		if e.Repeat == key && now.Sub(e.CreatedAt) < repeatWindow {
+			return e
+		}
+	}
+	return nil
+}
+
+// checkHolds refuses what is being kept out.
+func (b *backend) checkHolds(ctx context.Context, s logical.Storage, r runner) error {
+	if err := b.requireStops(ctx, s); err != nil {
+		return err
+	}
+	b.stops.mu.Lock()
+	defer b.stops.mu.Unlock()
+	for _, e := range b.stops.byID {
+		if e.Hold && e.matches(r) {
+			return locked("%s is held since %s by incident %s: an operator has to release the hold", r.agentPath, timeString(e.CreatedAt), e.ID)
+		}
+	}
+	return nil
+}
+
+// tellAll completes the orders that were given, from what is stored: after a
+// crash too. What is done, and holds nothing, goes when it cannot be repeated any more.
+func (b *backend) tellAll(ctx context.Context, s logical.Storage) error {
+	if err := b.requireStops(ctx, s); err != nil {
+		return err
+	}
+	if !b.executions.isReady() {
+		return nil
+	}
+	for _, e := range b.stops.all() {
+		switch {
+		case !e.Told:
+			if err := b.tell(ctx, s, e); err != nil {
+				return err
+			}
+		case !e.Hold && b.now().Sub(e.CreatedAt) >= repeatWindow:
+			if err := deleteKey(ctx, s, stopKey(e.ID)); err != nil {
+				return err
+			}
+			b.stops.remove(e.ID)
+		}
+	}
+	return nil
+}
+
+// tell stores the order in the record of each execution that it is for.
+func (b *backend) tell(ctx context.Context, s logical.Storage, e *stopEntry) error {
+	ids := b.executions.matching(func(r runner) bool { return e.matches(r) })
+	hit, err := b.terminateAll(ctx, s, ids, func(x *executionEntry) *stopOrder {
+		if x.StartedAt.After(e.CreatedAt) {
+			return nil
+		}
+		return e.order()
+	})
+	if err != nil {
+		return err
+	}
+	b.incidents.begin(e.incident(), hit, true)
+	if err := b.storeIncident(ctx, s, e.ID); err != nil {
+		return err
+	}
+	told := *e
+	told.Told = true
+	if err := putStop(ctx, s, &told); err != nil {
+		return err
+	}
+	b.stops.put(&told)
+	return nil
+}
+
+func putStop(ctx context.Context, s logical.Storage, e *stopEntry) error {
+	_, err := putJSON(ctx, s, stopKey(e.ID), e)
+	return err
+}
+
+// terminateAll stores in the records of executions that they were told to stop.
+// It does several at a time: there may be many.
+func (b *backend) terminateAll(ctx context.Context, s logical.Storage, ids []string, orderOf func(*executionEntry) *stopOrder) ([]killed, error) {
+	const atOnce = 8
+	var mu sync.Mutex
+	var hit []killed
+	var failure error
+	var group sync.WaitGroup
+	next := make(chan string)
+	for range min(atOnce, len(ids)) {
+		group.Go(func() {
+			for id := range next {
+				k, err := b.terminateOne(ctx, s, id, orderOf)
+				mu.Lock()
+				if err != nil {
+					failure = err
+				} else if k != nil {
+					hit = append(hit, *k)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for _, id := range ids {
+		next <- id
+	}
+	close(next)
+	group.Wait()
+	return hit, failure
+}
+
+// terminateOne tells one execution to stop, unless it has ended or no order is
+// for it. It returns what the execution has come to, if an incident is the cause.
+func (b *backend) terminateOne(ctx context.Context, s logical.Storage, id string, orderOf func(*executionEntry) *stopOrder) (*killed, error) {
+	e, err := b.withExecution(ctx, s, id, func(e *executionEntry) error {
+		if order := orderOf(e); order != nil {
+			e.obey(order, b.now())
+		}
+		return nil
+	})
+	var api *apiError
+	switch {
+	case errors.As(err, &api):
+		return nil, nil // it is gone, or never started
+	case err != nil:
+		return nil, err
+	case e.IncidentID == "":
+		return nil, nil
+	}
+	k := killedOf(e, e.OrderedAt)
+	return &k, nil
+}
+
+// obey tells the execution to stop, unless it has ended or was told before.
+func (e *executionEntry) obey(o *stopOrder, now time.Time) {
+	if e.State != executionActive {
+		return
+	}
+	e.transition(executionTerminating, o.reason+" (by "+o.by+")", now)
+	e.IncidentID, e.OrderedAt = o.incident, o.at
+}
