@@ -80,6 +80,7 @@ func TestRevokeSecret(t *testing.T) {
 		one.acknowledge()
 		e.work()
 		e.is(e.states(id), sorted(one.id+"=acknowledged", two.id+"=unacknowledged"))
+		e.is(e.ok(read, "status", nil)["unacknowledged"].([]any)[0].(data)["incident_id"], id)
 		e.is(e.ok(read, fmt.Sprint("incidents/", id), nil)["counts"], "map[acknowledged:1 lost:0 total:2 unacknowledged:1]")
 		e.is(e.ok(update, revokeOpen, data{"reason": "leaked", "value": "fresh"})["incident_id"], id)
 		e.is(e.ok(update, revokeOpen, data{"reason": "leaked again", "version": 1})["incident_id"], id)
@@ -317,4 +318,16 @@ func TestRevokeRace(t *testing.T) {
 			t.Errorf("the incident has %v executions of %d", total, len(started))
 		}
 	}
+}
+
+// TestStoppable says before it is needed who could be stopped now.
+func TestStoppable(t *testing.T) {
+	both(t, func(e *env) {
+		e.deployer()
+		one, two := e.started(nil), e.started(nil)
+		e.ok(read, "execution/"+one.id+"/watch", nil)
+		e.is(e.ok(read, "status", nil)["stoppable"], "map[executions:["+two.id+"] unwatched:1 watched:1]")
+		e.clock.advance(watchedWithin + time.Second)
+		e.is(e.ok(read, "status", nil)["stoppable"].(data)["unwatched"], 2)
+	})
 }

@@ -170,6 +170,20 @@ func (o *openIncident) counts() map[string]int {
 	return counts
 }
 
+// unacknowledged returns the incidents that wait for executions, the oldest first.
+func (x *incidents) unacknowledged() []any {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	list := []any{}
+	for _, id := range slices.Sorted(maps.Keys(x.open)) {
+		o := x.open[id]
+		if n := o.counts()[string(unacknowledged)]; n > 0 {
+			list = append(list, map[string]any{"incident_id": id, "created_at": timeString(o.CreatedAt), "executions": n})
+		}
+	}
+	return list
+}
+
 // settled reports whether nothing about the incident will change by itself.
 func (o *openIncident) settled() bool {
 	return o.Listed && o.Counts[string(unacknowledged)] == 0

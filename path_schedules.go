@@ -192,10 +192,12 @@ func (s *schedule) apply(d *framework.FieldData, c *config, now time.Time) error
 		s.Rotator = c.RotationWebhook
 	}
 	auto, sent := d.GetOk("auto_rotate")
-	switch _, named := d.GetOk("rotator"); {
+	_, named := d.GetOk("rotator")
+	_, chained := d.GetOk("rotation_chain")
+	switch {
 	case sent:
 		s.AutoRotate = auto.(bool)
-	case named || s.RotationChain != "" && timing == (timings{}):
+	case named || chained:
 		s.AutoRotate = s.Rotator != ""
 	}
 	if err := s.applyTiming(d, timing, now); err != nil {

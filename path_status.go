@@ -20,17 +20,19 @@ func (b *backend) pathStatus() *framework.Path {
 				Summary:      "Read what needs attention, and counters for monitoring.",
 				DisplayAttrs: displayAttrs("read", "status"),
 				Responses: okResponse(map[string]*framework.FieldSchema{
-					"version":    {Type: framework.TypeString, Description: "The version of the plugin.", Required: true},
-					"started_at": {Type: framework.TypeString, Description: "When the plugin was started on this node. Counters count from then.", Required: true},
-					"expired":    {Type: framework.TypeSlice, Description: "Paths and times of versions that have expired, the first 100.", Required: true},
-					"expiring":   {Type: framework.TypeSlice, Description: "Paths and times of versions that expire within 7 days, the first 100.", Required: true},
-					"due":        {Type: framework.TypeSlice, Description: "Path and due_at of schedules whose time has come and that are not rotating, the first 100.", Required: true},
-					"draining":   {Type: framework.TypeSlice, Description: "Path, started_at and executions of rotations that wait for the executions that hold the old version, the first 100.", Required: true},
-					"failed":     {Type: framework.TypeSlice, Description: "Path, started_at and last_error of rotations of which a step is tried again, the first 100.", Required: true},
-					"orphaned":   {Type: framework.TypeSlice, Description: "The same of rotations that need a person.", Required: true},
-					"overdue":    {Type: framework.TypeSlice, Description: "Path and version that was destroyed, and how many executions still hold it, the first 100.", Required: true},
-					"executions": {Type: framework.TypeMap, Description: "How many executions have not ended, by chain; null while the engine still reads what runs.", Required: true},
-					"counters":   {Type: framework.TypeMap, Description: "env_reads, creds_reads, reveal_reads, refused_reads, executions_started, and of the cache entries, bytes, limit_bytes, hits and misses.", Required: true},
+					"version":        {Type: framework.TypeString, Description: "The version of the plugin.", Required: true},
+					"started_at":     {Type: framework.TypeString, Description: "When the plugin was started on this node. Counters count from then.", Required: true},
+					"expired":        {Type: framework.TypeSlice, Description: "Paths and times of versions that have expired, the first 100.", Required: true},
+					"expiring":       {Type: framework.TypeSlice, Description: "Paths and times of versions that expire within 7 days, the first 100.", Required: true},
+					"due":            {Type: framework.TypeSlice, Description: "Path and due_at of schedules whose time has come and that are not rotating, the first 100.", Required: true},
+					"draining":       {Type: framework.TypeSlice, Description: "Path, started_at and executions of rotations that wait for the executions that hold the old version, the first 100.", Required: true},
+					"failed":         {Type: framework.TypeSlice, Description: "Path, started_at and last_error of rotations of which a step is tried again, the first 100.", Required: true},
+					"orphaned":       {Type: framework.TypeSlice, Description: "The same of rotations that need a person.", Required: true},
+					"overdue":        {Type: framework.TypeSlice, Description: "Path and version that was destroyed, and how many executions still hold it, the first 100.", Required: true},
+					"executions":     {Type: framework.TypeMap, Description: "How many executions have not ended, by chain; null while the engine still reads what runs.", Required: true},
+					"stoppable":      {Type: framework.TypeMap, Description: "How ready executions are to be stopped now: watched and unwatched count those that somebody has watched in the last 15 seconds, and the others, of which executions lists the first 100; null while the engine still reads what runs.", Required: true},
+					"unacknowledged": {Type: framework.TypeSlice, Description: "Incident_id, created_at and executions of incidents of which executions have not acknowledged yet.", Required: true},
+					"counters":       {Type: framework.TypeMap, Description: "env_reads, creds_reads, reveal_reads, refused_reads, executions_started, and of the cache entries, bytes, limit_bytes, hits and misses.", Required: true},
 				}),
 			},
 		},
@@ -48,6 +50,7 @@ destroyed. Counts reads and the use of the cache since the start of the plugin.
 const (
 	expiringWithin = 7 * 24 * time.Hour
 	mostListed     = 100
+	watchedWithin  = 15 * time.Second // three polls of a runner
 )
 
 func (b *backend) statusRead(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
@@ -56,20 +59,24 @@ func (b *backend) statusRead(ctx context.Context, req *logical.Request, _ *frame
 		return respond(err)
 	}
 	cache := b.cache.stats()
-	var executions map[string]any
+	var executions, stoppable map[string]any
 	if b.executions.isReady() {
 		executions = b.executions.live()
+		watched, unwatched, ids := b.executions.watchedSince(b.now().Add(-watchedWithin), mostListed)
+		stoppable = map[string]any{"watched": watched, "unwatched": unwatched, "executions": append([]string{}, ids...)}
 	}
 	rotations, err := b.rotationStatus(ctx, req.Storage)
 	if err != nil {
 		return respond(err)
 	}
 	data := map[string]any{
-		"version":    Version,
-		"started_at": timeString(b.started),
-		"expired":    expired,
-		"expiring":   expiring,
-		"executions": executions,
+		"version":        Version,
+		"started_at":     timeString(b.started),
+		"expired":        expired,
+		"expiring":       expiring,
+		"executions":     executions,
+		"stoppable":      stoppable,
+		"unacknowledged": b.incidents.unacknowledged(),
 		"counters": map[string]any{
 			"env_reads": b.counts.env.Load(), "creds_reads": b.counts.creds.Load(), "reveal_reads": b.counts.reveal.Load(),
 			"refused_reads": b.counts.refused.Load(), "executions_started": b.counts.started.Load(), "cache_entries": cache.entries, "cache_bytes": cache.bytes,
