@@ -68,6 +68,9 @@ func (b *backend) advance(ctx context.Context, s logical.Storage, a scope.Addres
 // has changed.
 func (b *backend) advanceOnce(ctx context.Context, s logical.Storage, a scope.Address, e *secretEntry) (changed bool, err error) {
 	r, now := e.Rotation, b.now()
+	if len(e.Notices) > 0 {
+		return true, b.sendNotices(ctx, s, a, e.Notices)
+	}
 	if e.keepDue(now) != nil {
 		b.start(s, a, b.keep)
 		return false, nil
@@ -75,6 +78,11 @@ func (b *backend) advanceOnce(ctx context.Context, s logical.Storage, a scope.Ad
 	if r == nil && e.RotateNow {
 		_, err := b.beginByRotator(ctx, s, a, beginning{trigger: triggerRevoke, by: engineItself})
 		return true, err
+	}
+	if r == nil && e.Schedule != nil {
+		if at := e.Schedule.notifyAt(); !at.IsZero() && !now.Before(at) {
+			return true, b.tellDue(ctx, s, a, e.Schedule.NextRotationAt)
+		}
 	}
 	if r == nil {
 		if e.Schedule == nil || !e.Schedule.AutoRotate {

@@ -37,6 +37,7 @@ type backend struct {
 	executions *executions
 	rotations  *rotations
 	steps      *steps
+	outbox     *outbox
 	stops      *stops
 	incidents  *incidents
 	worker     atomic.Pointer[worker]
@@ -49,7 +50,8 @@ type backend struct {
 	cleanOnce   sync.Once
 	// rotationsLoaded says that the index of rotations was read. Only the worker uses it.
 	rotationsLoaded bool
-	incidentsLoaded bool // the same for the incidents that are not settled
+	outboxLoaded    bool              // the same for the outbox
+	expiriesTold    map[string]string // the same for the expiries that were told of, by path
 
 	// Locks are taken in this order.
 	configLock  sync.RWMutex           // config, against entries written into an environment that goes
@@ -61,21 +63,23 @@ type backend struct {
 
 // counts are what status shows of the requests since the start.
 type counts struct {
-	env, creds, reveal, refused, started atomic.Uint64
+	env, creds, reveal, refused, started, dropped atomic.Uint64
 }
 
 func newBackend(now func() time.Time) *backend {
 	b := &backend{
-		now:         now,
-		cache:       newCache(defaultCacheBytes),
-		readers:     newReaders(),
-		cleaned:     make(chan struct{}),
-		started:     now(),
-		folderLocks: locksutil.CreateLocks(),
-		entryLocks:  locksutil.CreateLocks(),
+		now:          now,
+		cache:        newCache(defaultCacheBytes),
+		readers:      newReaders(),
+		cleaned:      make(chan struct{}),
+		started:      now(),
+		expiriesTold: map[string]string{},
+		folderLocks:  locksutil.CreateLocks(),
+		entryLocks:   locksutil.CreateLocks(),
 	}
 	b.steps, b.stops, b.incidents = newSteps(), newStops(), newIncidents()
 	b.rotations = newRotations(b.kickRotations)
+	b.outbox = newOutbox(b.kickOutbox)
 	b.executions = newExecutions(b.rotations.released)
 	b.Backend = &framework.Backend{
 		Help:           strings.TrimSpace(backendHelp),
@@ -88,7 +92,7 @@ func newBackend(now func() time.Time) *backend {
 		Secrets:        []*framework.Secret{b.executionSecret()},
 		PathsSpecial: &logical.Paths{
 			Root:            []string{"config", "revoke/all"},
-			SealWrapStorage: []string{configKey, secretPrefix, rotatorPrefix},
+			SealWrapStorage: []string{configKey, secretPrefix, rotatorPrefix, notifierPrefix},
 		},
 		// A request is matched against each pattern in turn: the hot ones first.
 		Paths: []*framework.Path{
@@ -115,6 +119,10 @@ func newBackend(now func() time.Time) *backend {
 			b.pathIncidents(),
 			b.pathHoldsList(),
 			b.pathHolds(),
+			b.pathNotifiersTest(),
+			b.pathNotifiersRetry(),
+			b.pathNotifiersList(),
+			b.pathNotifiers(),
 			b.pathExplain(),
 			b.pathPolicy(),
 			b.pathReveal(),

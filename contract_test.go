@@ -69,8 +69,12 @@ func TestPathContract(t *testing.T) {
 	}
 }
 
-// sensitiveSetting reports whether a field is a sensitive one of rotators.
+// sensitiveSetting reports whether a field is a sensitive one of rotators or of
+// notifiers, which share all others.
 func sensitiveSetting(name string) bool {
+	if name == "routing_key" {
+		return true
+	}
 	for _, t := range rotator.Types {
 		for _, f := range t.Fields {
 			if f.Name == name {

@@ -60,6 +60,8 @@ type revocation struct {
 	emergency
 	values map[string]sensitive.String // that take their place; nil: none
 	rotate bool                        // the rotator makes a new one
+
+	holders []string // executions that hold the versions, as far as they are known
 }
 
 // revoke destroys versions of the entry, at once and for good.
@@ -92,6 +94,9 @@ func (e *secretEntry) revoke(v *revocation, now time.Time) {
 		e.Current.ValidFrom = now
 	}
 	e.RotateNow = v.rotate
+	e.tell(v.ID, "secret.revoked", now, map[string]string{"reason": v.Reason, "created_by": by, "incident_id": v.ID})
+	told := &e.Notices[len(e.Notices)-1]
+	told.Numbers["executions"], told.IDs = len(v.holders), v.holders
 	e.Emergencies = append(e.Emergencies, v.emergency)
 	e.Emergencies = e.Emergencies[max(0, len(e.Emergencies)-keptEmergencies):]
 }
@@ -137,9 +142,28 @@ func (b *backend) listEmergencies(ctx context.Context, s logical.Storage, a scop
 		if err := b.storeIncident(ctx, s, m.ID); err != nil {
 			return err
 		}
-		if err := b.announceRevoked(ctx, s, a, m, len(hit)); err != nil {
+	}
+	return nil
+}
+
+// applyOrder makes a record say what its execution was told, by memory or, when
+// the engine has not come to it since its start, by what is stored.
+func (b *backend) applyOrder(ctx context.Context, s logical.Storage, e *executionEntry) error {
+	if e.State != executionActive {
+		return nil
+	}
+	order, known := b.executions.orderOf(e.ID)
+	if !known {
+		if err := b.requireStops(ctx, s); err != nil {
 			return err
 		}
+		var err error
+		if order, err = b.orderStored(ctx, s, e); err != nil {
+			return err
+		}
+	}
+	if order != nil {
+		e.obey(order, b.now())
 	}
 	return nil
 }
@@ -169,9 +193,4 @@ func (b *backend) orderStored(ctx context.Context, s logical.Storage, e *executi
 		}
 	}
 	return nil, nil
-}
-
-// announceRevoked tells the notifiers of a revocation.
-func (b *backend) announceRevoked(ctx context.Context, s logical.Storage, a scope.Address, m *emergency, executions int) error {
-	return nil
 }

@@ -15,7 +15,7 @@ import (
 // work does what the worker does about what runs, and about rotations.
 func (e *env) work() {
 	e.Helper()
-	for _, task := range []func(context.Context, logical.Storage) error{e.b.loadExecutions, e.b.loadIncidents, e.b.tellAll, e.b.storeIncidents, e.b.moveExecutions} {
+	for _, task := range []func(context.Context, logical.Storage) error{e.b.loadExecutions, e.b.loadIncidents, e.b.tellAll, e.b.tellIncidents, e.b.storeIncidents, e.b.moveExecutions} {
 		if err := task(e.Context(), e.s); err != nil {
 			e.Fatal(err)
 		}

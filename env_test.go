@@ -111,7 +111,7 @@ func (e *env) start() {
 	// Tests do what the worker does, at a time of their own.
 	e.b.stopWorker()
 	ctx, cancel := context.WithCancel(context.Background())
-	e.b.worker.Store(&worker{kick: make(chan struct{}, 1), rotations: make(chan struct{}, 1), ctx: ctx, cancel: cancel})
+	e.b.worker.Store(&worker{kick: make(chan struct{}, 1), rotations: make(chan struct{}, 1), outbox: make(chan struct{}, 1), ctx: ctx, cancel: cancel})
 	if !e.cold {
 		e.settle()
 	}

@@ -195,7 +195,9 @@ func (b *backend) withExecution(ctx context.Context, s logical.Storage, id strin
 		return nil, notFound("there is no such execution")
 	}
 	generation, leases := e.Generation, len(e.Leases)
-	b.executions.applyOrder(e, b.now())
+	if err := b.applyOrder(ctx, s, e); err != nil {
+		return nil, err
+	}
 	if err := change(e); err != nil {
 		return nil, err
 	}

@@ -215,13 +215,15 @@ func (x *executions) order(ids []string, o *stopOrder) []killed {
 	return hit
 }
 
-// applyOrder makes a record say what its execution was told.
-func (x *executions) applyOrder(e *executionEntry, now time.Time) {
+// orderOf returns the order that an execution was given, and whether it is here.
+func (x *executions) orderOf(id string) (order *stopOrder, known bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if run := x.byID[e.ID]; run != nil && run.order != nil {
-		e.obey(run.order, now)
+	run := x.byID[id]
+	if run == nil {
+		return nil, false
 	}
+	return run.order, true
 }
 
 // heldBy returns the executions that hold a version, as far as they are known.

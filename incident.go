@@ -26,7 +26,6 @@ type incidentEntry struct {
 	Counts    map[string]int `json:"counts"`             // of executions, by state
 	Parts     int            `json:"parts"`
 	Alerts    []alert        `json:"alerts,omitempty"`
-	Reminded  bool           `json:"reminded,omitempty"` // of executions that did not acknowledge
 }
 
 // alert is what became of a notification about an incident.
@@ -61,6 +60,7 @@ type killed struct {
 	PID            int         `json:"pid"`
 	Signal         string      `json:"signal"`
 	ExitCode       *int        `json:"exit_code"`
+	Told           string      `json:"told,omitempty"` // the last event that the notifiers were told about it
 }
 
 // killedState is stored by name.
@@ -89,8 +89,9 @@ func killedOf(e *executionEntry, at time.Time) killed {
 
 // incidents are those of which not everything is stored yet.
 type incidents struct {
-	mu   sync.Mutex // guards all below
-	open map[string]*openIncident
+	mu     sync.Mutex // guards all below
+	open   map[string]*openIncident
+	loaded bool // those that were open when the engine ended are here
 }
 
 // openIncident is an incident while executions may still acknowledge.
@@ -144,7 +145,7 @@ func (o *openIncident) noteLocked(k killed) {
 	} else if o.executions[i].State == acknowledged && k.State != acknowledged {
 		return
 	} else {
-		k.OrderedAt = o.executions[i].OrderedAt
+		k.OrderedAt, k.Told = o.executions[i].OrderedAt, o.executions[i].Told
 		o.executions[i] = k
 	}
 	o.dirty[i/partSize], o.stale = true, true
@@ -186,7 +187,7 @@ func (x *incidents) unacknowledged() []any {
 
 // settled reports whether nothing about the incident will change by itself.
 func (o *openIncident) settled() bool {
-	return o.Listed && o.Counts[string(unacknowledged)] == 0
+	return o.Listed && !slices.ContainsFunc(o.executions, func(k killed) bool { return k.State == unacknowledged || k.Told != k.event() })
 }
 
 func getIncident(ctx context.Context, s logical.Storage, id string) (*incidentEntry, error) {
@@ -276,7 +277,7 @@ func putIncident(ctx context.Context, s logical.Storage, head *incidentEntry, pa
 // loadIncidents opens the incidents that were not settled when the engine ended,
 // and counts anew what became of their executions: the records of those say it.
 func (b *backend) loadIncidents(ctx context.Context, s logical.Storage) error {
-	if b.incidentsLoaded {
+	if b.incidents.isLoaded() {
 		return nil
 	}
 	ids, err := listKeys(ctx, s, openIncidentPrefix)
@@ -302,8 +303,16 @@ func (b *backend) loadIncidents(ctx context.Context, s logical.Storage) error {
 			return err
 		}
 	}
-	b.incidentsLoaded = true
+	b.incidents.mu.Lock()
+	defer b.incidents.mu.Unlock()
+	b.incidents.loaded = true
 	return nil
+}
+
+func (x *incidents) isLoaded() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.loaded
 }
 
 // readIncident returns a stored incident with its executions.
@@ -378,15 +387,19 @@ func sortedKilled(hit []killed) []killed {
 	return hit
 }
 
-// alerted notes what became of a notification about an incident.
+// alerted notes what became of a notification about an incident. It fails until
+// it is known which incidents are open, and then is to be called again.
 func (b *backend) alerted(ctx context.Context, s logical.Storage, id string, a alert) error {
 	b.incidents.mu.Lock()
+	if !b.incidents.loaded {
+		b.incidents.mu.Unlock()
+		return notReady("the engine is still reading its incidents")
+	}
 	if o := b.incidents.open[id]; o != nil {
 		o.Alerts = withAlert(o.Alerts, a)
 		o.stale = true
 		b.incidents.mu.Unlock()
-		b.kick()
-		return nil
+		return b.storeIncident(ctx, s, id)
 	}
 	b.incidents.mu.Unlock()
 	lock := b.lockEntry(incidentKey(id))
@@ -422,13 +435,20 @@ func (b *backend) deleteIncident(ctx context.Context, s logical.Storage, id stri
 	if open != nil && !open.settled() {
 		return conflict("incident %s is not over: executions may still acknowledge", id)
 	}
-	if head == nil {
-		return nil
+	b.incidents.mu.Lock()
+	delete(b.incidents.open, id)
+	b.incidents.mu.Unlock()
+	parts := 0
+	if head != nil {
+		parts = head.Parts
 	}
-	for n := range head.Parts {
+	for n := range parts {
 		if err := deleteKey(ctx, s, incidentPartKey(id, n)); err != nil {
 			return err
 		}
 	}
-	return deleteKey(ctx, s, incidentKey(id))
+	if err := deleteKey(ctx, s, incidentKey(id)); err != nil {
+		return err
+	}
+	return deleteKey(ctx, s, openIncidentKey(id))
 }

@@ -37,7 +37,7 @@ var examples = map[string]string{
 	"revoke/secret/": "revoke/secret/prod/org/KEY", "revoke/run/": "revoke/run/42", "revoke/agent/": "revoke/agent/prod/c/A", "revoke/chain/": "revoke/chain/prod/c", "revoke/all": "revoke/all",
 	"incidents/": "incidents/20300101-000000-00000000", "holds/": "holds/20300101-000000-00000000",
 	"rotate/": "rotate/prod/org/KEY", "promote/": "promote/prod/org/KEY", "abort/": "abort/prod/org/KEY", "confirm/": "confirm/prod/org/KEY",
-	"schedules/": "schedules/prod/org/KEY", "rotators/": "rotators/r",
+	"schedules/": "schedules/prod/org/KEY", "rotators/": "rotators/r", "notifiers/": "notifiers/n",
 }
 
 // noExecution is an id that no execution has.

@@ -163,8 +163,7 @@ func (b *backend) ownExecution(ctx context.Context, req *logical.Request, d *fra
 	if who := identity(req); e == nil || who == "" || who != e.Identity {
 		return nil, notFound("there is no such execution")
 	}
-	b.executions.applyOrder(e, b.now())
-	return e, nil
+	return e, b.applyOrder(ctx, req.Storage, e)
 }
 
 func (b *backend) executionRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {

@@ -276,7 +276,9 @@ func (b *backend) executionsRead(ctx context.Context, req *logical.Request, d *f
 	if e == nil || e.agentPath() != d.Get("path").(string) {
 		return respond(notFound("%s has no such execution", d.Get("path").(string)))
 	}
-	b.executions.applyOrder(e, b.now())
+	if err := b.applyOrder(ctx, req.Storage, e); err != nil {
+		return respond(err)
+	}
 	return &logical.Response{Data: e.toResponse()}, nil
 }
 

@@ -12,7 +12,7 @@ import (
 
 func (b *backend) pathPromote() *framework.Path {
 	return b.pathRotationEvent("promote", "Promote the pending version now.", promoteHelp, map[string]*framework.FieldSchema{
-		"force": {Type: framework.TypeBool, Description: "Promote without proof that the new version works, or although executions hold the old one, which are told to stop."},
+		"force": {Type: framework.TypeBool, Description: "Promote without proof that the new version works, or although executions hold the old one: on_overdue says what happens to them."},
 	}, func(d *framework.FieldData) order {
 		return order{event: rotation.Promote, force: d.Get("force").(bool)}
 	})

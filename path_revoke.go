@@ -184,7 +184,7 @@ func (b *backend) revokeRunners(ctx context.Context, req *logical.Request, d *fr
 	b.stopLock.Lock()
 	defer b.stopLock.Unlock()
 	if first := b.stops.repeated(e.Repeat, b.now()); first != nil {
-		return b.revokeAgain(ctx, req.Storage, first.ID)
+		return b.revokeAgain(ctx, req.Storage, first.incident())
 	}
 	e.ID = newIncidentID(e.CreatedAt)
 	if err := putStop(ctx, req.Storage, e); err != nil {
@@ -218,12 +218,26 @@ func killedIDs(hit []killed) []string {
 }
 
 // revokeAgain answers a request that repeats an earlier one with its incident.
-func (b *backend) revokeAgain(ctx context.Context, s logical.Storage, id string) (*logical.Response, error) {
-	_, hit, err := b.incident(ctx, s, id)
+func (b *backend) revokeAgain(ctx context.Context, s logical.Storage, first incidentEntry) (*logical.Response, error) {
+	hit, err := b.firstHit(ctx, s, first)
 	if err != nil {
 		return respond(err)
 	}
-	return b.revokeAnswer(id, killedIDs(hit), hit), nil
+	return b.revokeAnswer(first.ID, killedIDs(hit), hit), nil
+}
+
+// firstHit returns what an earlier revocation has hit. Its incident may not have
+// been written before a crash, and then is now.
+func (b *backend) firstHit(ctx context.Context, s logical.Storage, first incidentEntry) ([]killed, error) {
+	head, hit, err := b.incident(ctx, s, first.ID)
+	if err != nil {
+		return nil, err
+	}
+	if head == nil {
+		b.incidents.begin(first, nil, false)
+		b.storeSoon(ctx, s, first.ID)
+	}
+	return append([]killed{}, hit...), nil
 }
 
 // revokeAnswer says what is hit, or would be. Of executions that are only ids,
@@ -256,8 +270,6 @@ func (b *backend) releaseHold(ctx context.Context, req *logical.Request, d *fram
 	if err != nil {
 		return respond(err)
 	}
-	b.stopLock.Lock()
-	defer b.stopLock.Unlock()
 	if err := b.requireStops(ctx, req.Storage); err != nil {
 		return respond(err)
 	}
@@ -265,13 +277,9 @@ func (b *backend) releaseHold(ctx context.Context, req *logical.Request, d *fram
 		if !e.Hold || e.Kind != kind || e.Target != target {
 			continue
 		}
-		released := *e
-		released.Hold = false
-		if err := putStop(ctx, req.Storage, &released); err != nil {
-			b.stops.forget()
+		if err := b.changeStop(ctx, req.Storage, e.ID, func(e *stopEntry) { e.Hold = false }); err != nil {
 			return respond(err)
 		}
-		b.stops.put(&released)
 	}
 	return nil, nil
 }

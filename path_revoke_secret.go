@@ -75,6 +75,9 @@ func (b *backend) revokeSecret(ctx context.Context, req *logical.Request, d *fra
 		if err := v.check(e, a, asked); err != nil {
 			return err
 		}
+		for _, number := range v.Versions {
+			v.holders = append(v.holders, b.executions.heldBy(pin{a.Path(), number})...)
+		}
 		e.revoke(v, b.now())
 		return nil
 	})
@@ -83,11 +86,11 @@ func (b *backend) revokeSecret(ctx context.Context, req *logical.Request, d *fra
 	}
 	if first != nil {
 		v.emergency = *first
-		_, hit, err := b.incident(ctx, req.Storage, first.ID)
+		hit, err := b.firstHit(ctx, req.Storage, first.incident(a))
 		if err != nil {
 			return respond(err)
 		}
-		return b.revokedAnswer(ctx, req.Storage, a, v, append([]killed{}, hit...))
+		return b.revokedAnswer(ctx, req.Storage, a, v, hit)
 	}
 	hit := []killed{}
 	for _, number := range v.Versions {

@@ -29,10 +29,12 @@ func (b *backend) pathStatus() *framework.Path {
 					"failed":         {Type: framework.TypeSlice, Description: "Path, started_at and last_error of rotations of which a step is tried again, the first 100.", Required: true},
 					"orphaned":       {Type: framework.TypeSlice, Description: "The same of rotations that need a person.", Required: true},
 					"overdue":        {Type: framework.TypeSlice, Description: "Path and version that was destroyed, and how many executions still hold it, the first 100.", Required: true},
+					"outbox":         {Type: framework.TypeMap, Description: "How many notifications are waiting, and how many are dead, by notifier.", Required: true},
+					"dead_letters":   {Type: framework.TypeSlice, Description: "Notifier, id, event, time, attempts and last_error of notifications that were given up, the first 100.", Required: true},
 					"executions":     {Type: framework.TypeMap, Description: "How many executions have not ended, by chain; null while the engine still reads what runs.", Required: true},
 					"stoppable":      {Type: framework.TypeMap, Description: "How ready executions are to be stopped now: watched and unwatched count those that somebody has watched in the last 15 seconds, and the others, of which executions lists the first 100; null while the engine still reads what runs.", Required: true},
 					"unacknowledged": {Type: framework.TypeSlice, Description: "Incident_id, created_at and executions of incidents of which executions have not acknowledged yet.", Required: true},
-					"counters":       {Type: framework.TypeMap, Description: "env_reads, creds_reads, reveal_reads, refused_reads, executions_started, and of the cache entries, bytes, limit_bytes, hits and misses.", Required: true},
+					"counters":       {Type: framework.TypeMap, Description: "env_reads, creds_reads, reveal_reads, refused_reads, executions_started, notifications_dropped, and of the cache entries, bytes, limit_bytes, hits and misses.", Required: true},
 				}),
 			},
 		},
@@ -69,6 +71,10 @@ func (b *backend) statusRead(ctx context.Context, req *logical.Request, _ *frame
 	if err != nil {
 		return respond(err)
 	}
+	notifications, err := outboxStatus(ctx, req.Storage)
+	if err != nil {
+		return respond(err)
+	}
 	data := map[string]any{
 		"version":        Version,
 		"started_at":     timeString(b.started),
@@ -79,11 +85,12 @@ func (b *backend) statusRead(ctx context.Context, req *logical.Request, _ *frame
 		"unacknowledged": b.incidents.unacknowledged(),
 		"counters": map[string]any{
 			"env_reads": b.counts.env.Load(), "creds_reads": b.counts.creds.Load(), "reveal_reads": b.counts.reveal.Load(),
-			"refused_reads": b.counts.refused.Load(), "executions_started": b.counts.started.Load(), "cache_entries": cache.entries, "cache_bytes": cache.bytes,
+			"refused_reads": b.counts.refused.Load(), "executions_started": b.counts.started.Load(), "notifications_dropped": b.counts.dropped.Load(), "cache_entries": cache.entries, "cache_bytes": cache.bytes,
 			"cache_limit_bytes": cache.limit, "cache_hits": cache.hits, "cache_misses": cache.misses,
 		},
 	}
 	maps.Copy(data, rotations)
+	maps.Copy(data, notifications)
 	return &logical.Response{Data: data}, nil
 }
 

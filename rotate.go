@@ -85,6 +85,8 @@ func (e *secretEntry) settle(now time.Time, by, reason string) {
 	case rotation.Staged, rotation.Serving:
 		if e.Pending.ValidFrom.IsZero() {
 			e.Pending.ValidFrom = r.ValidFrom
+			e.tell(r.ID, "rotation.staged", now, map[string]string{"rotation_id": r.ID, "created_by": r.StartedBy})
+			e.Notices[len(e.Notices)-1].Numbers["pending_version"] = e.Pending.Number
 		}
 	case rotation.Idle:
 		e.Rotation, e.Making, e.Gone = nil, nil, nil
@@ -108,7 +110,8 @@ func (e *secretEntry) step(event rotation.Event, f rotation.Facts, by, reason st
 		return err
 	}
 	e.Rotation = &next
-	stop := f.Force || event == rotation.Overdue && next.OnOverdue == rotation.Kill
+	// Who is left on a version that goes is told to stop, or is left as on_overdue says.
+	stop := effect == rotation.DropNew && f.Force || effect == rotation.PromoteNew && f.Holders > 0 && next.OnOverdue == rotation.Kill
 	switch effect {
 	case rotation.PromoteNew:
 		e.Gone = e.Current.shell()
@@ -131,6 +134,7 @@ func (e *secretEntry) step(event rotation.Event, f rotation.Facts, by, reason st
 		}
 		e.Pending, e.Making = nil, nil
 	}
+	e.tellStep(&next, event, effect, f, by, reason)
 	e.settle(f.Now, by, reason)
 	return nil
 }

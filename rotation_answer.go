@@ -32,6 +32,7 @@ func (b *backend) rotationResponse(ctx context.Context, req *logical.Request, d 
 		if e.Pending != nil && e.Current != nil {
 			blocking, _ = b.executions.holders(a, e.Current.Number)
 			slices.Sort(blocking)
+			blocking = append([]string{}, blocking...) // null is for what is not known
 		}
 		data["blocking_count"] = len(blocking)
 		after, limit := pageOf(d)
@@ -102,19 +103,22 @@ func (e *secretEntry) rotationData() map[string]any {
 // rotationStatus is what status says of rotations.
 func (b *backend) rotationStatus(ctx context.Context, s logical.Storage) (map[string]any, error) {
 	due, draining := []any{}, []any{}
-	for _, item := range b.rotations.noted(mostListed, noteScheduled, noteReminder) {
-		if !item.since.After(b.now()) {
-			due = append(due, map[string]any{"path": item.address.Path(), "due_at": timeString(item.since)})
-		}
+	now := b.now()
+	isDue := func(item *alarm) bool { return !item.due.IsZero() && !item.due.After(now) }
+	for _, item := range b.rotations.noted(mostListed, isDue) {
+		due = append(due, map[string]any{"path": item.address.Path(), "due_at": timeString(item.due)})
 	}
-	for _, item := range b.rotations.noted(mostListed, string(rotation.Serving)) {
+	in := func(state rotation.State) func(*alarm) bool {
+		return func(item *alarm) bool { return item.note == string(state) }
+	}
+	for _, item := range b.rotations.noted(mostListed, in(rotation.Serving)) {
 		holders, _ := b.executions.count(item.drains)
 		draining = append(draining, map[string]any{"path": item.address.Path(), "started_at": timeString(item.since), "executions": holders})
 	}
 	status := map[string]any{"due": due, "draining": draining}
 	for _, state := range []rotation.State{rotation.Failed, rotation.Orphaned} {
 		stopped := []any{}
-		for _, item := range b.rotations.noted(mostListed, string(state)) {
+		for _, item := range b.rotations.noted(mostListed, in(state)) {
 			e, err := b.getSecret(ctx, s, item.address)
 			if err != nil {
 				return nil, err

@@ -34,6 +34,7 @@ type alarm struct {
 	address scope.Address
 	at      time.Time // zero: the clock changes nothing
 	since   time.Time // what the note counts from
+	due     time.Time // the next slot of the schedule; zero: not known, or none
 	note    string    // the state of the rotation, or scheduled or reminder
 	index   int       // in the queue; -1: not there
 	drains  pin       // whose last holder is waited for
@@ -44,6 +45,7 @@ const (
 	noteScheduled = "scheduled"
 	noteReminder  = "reminder"
 	noteKept      = "kept"     // a rotator has to keep a version alive
+	noteTelling   = "telling"  // the outbox is still to get notifications
 	noteStopping  = "stopping" // executions are still to be told to stop
 )
 
@@ -59,6 +61,8 @@ func (e *secretEntry) note() (time.Time, string) {
 		return e.Rotation.StartedAt, string(e.Rotation.State)
 	case e.RotateNow:
 		return e.UpdatedAt, noteScheduled
+	case len(e.Notices) > 0:
+		return e.Notices[0].Time, noteTelling
 	case e.Stopping:
 		return e.Destroyed[len(e.Destroyed)-1].DestroyedAt, noteStopping
 	case e.Current != nil && !e.Current.KeepAt.IsZero():
@@ -66,9 +70,11 @@ func (e *secretEntry) note() (time.Time, string) {
 	case e.Schedule == nil || e.Schedule.NextRotationAt.IsZero():
 		return time.Time{}, ""
 	case e.Schedule.AutoRotate:
-		return e.Schedule.NextRotationAt, noteScheduled
+		return e.Schedule.lookAt(), noteScheduled
+	case e.Schedule.lookAt().IsZero():
+		return e.Schedule.NextRotationAt, noteReminder
 	}
-	return e.Schedule.NextRotationAt, noteReminder
+	return e.Schedule.lookAt(), noteReminder
 }
 
 // alarm returns when the clock may change something about the entry.
@@ -81,8 +87,8 @@ func (e *secretEntry) alarm(now time.Time) time.Time {
 	}
 	if e.Rotation != nil {
 		sooner(e.Rotation.Wake(now))
-	} else if e.Schedule != nil && e.Schedule.AutoRotate {
-		sooner(e.Schedule.NextRotationAt)
+	} else if e.Schedule != nil {
+		sooner(e.Schedule.lookAt())
 	}
 	if e.RotateNow {
 		sooner(now.Add(stepPause))
@@ -99,7 +105,7 @@ func (rs *rotations) put(a scope.Address, e *secretEntry, now time.Time) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	rs.noteLocked(a, e, now)
-	if e.Rotation != nil || e.Stopping || e.RotateNow {
+	if e.Rotation != nil || e.Stopping || e.RotateNow || len(e.Notices) > 0 {
 		rs.touched[a] = struct{}{}
 	}
 	rs.wake()
@@ -130,6 +136,9 @@ func (rs *rotations) noteLocked(a scope.Address, e *secretEntry, now time.Time) 
 		return
 	}
 	rs.setLocked(a, e.alarm(now), since, note)
+	if e.Schedule != nil && e.Rotation == nil {
+		rs.alarms[a].due = e.Schedule.NextRotationAt
+	}
 	if r := e.Rotation; r != nil && r.State == rotation.Serving && e.Current != nil {
 		drains := pin{a.Path(), e.Current.Number}
 		rs.alarms[a].drains, rs.draining[drains] = drains, a
@@ -154,7 +163,7 @@ func (rs *rotations) setLocked(a scope.Address, at, since time.Time, note string
 		item = &alarm{address: a, index: -1}
 		rs.alarms[a] = item
 	}
-	item.at, item.since, item.note = at, since, note
+	item.at, item.since, item.due, item.note = at, since, time.Time{}, note
 	switch {
 	case item.index >= 0 && at.IsZero():
 		heap.Remove(&rs.queue, item.index)
@@ -280,18 +289,21 @@ func (rs *rotations) switching() <-chan struct{} {
 	return rs.switched
 }
 
-// noted returns the alarms with one of the notes, the oldest first, at most so many.
-func (rs *rotations) noted(most int, notes ...string) []alarm {
+// noted returns the alarms that are wanted, the oldest first, at most so many.
+func (rs *rotations) noted(most int, wanted func(*alarm) bool) []alarm {
 	rs.mu.Lock()
-	defer rs.mu.Unlock()
 	var found []alarm
 	for _, item := range rs.alarms {
-		if slices.Contains(notes, item.note) {
+		if wanted(item) {
 			found = append(found, *item)
 		}
 	}
+	rs.mu.Unlock()
 	slices.SortFunc(found, func(x, y alarm) int {
-		return cmp.Or(x.since.Compare(y.since), cmp.Compare(x.address.Path(), y.address.Path()))
+		if c := x.since.Compare(y.since); c != 0 {
+			return c
+		}
+		return cmp.Compare(x.address.Path(), y.address.Path())
 	})
 	return found[:min(most, len(found))]
 }
@@ -314,16 +326,14 @@ func (b *backend) loadRotations(ctx context.Context, s logical.Storage) error {
 		defer b.rotations.mu.Unlock()
 		switch {
 		case b.rotations.alarms[a] != nil: // stored since the start
-		case note == noteReminder:
-			b.rotations.setLocked(a, time.Time{}, at, note)
-		case note == noteScheduled && at.Before(b.started):
-			late = min(late+spread, most)
-			b.rotations.setLocked(a, b.now().Add(late), at, note)
-		case note == noteScheduled:
-			b.rotations.setLocked(a, at, at, note)
-		default: // a rotation is under way: the entry says what comes next
+		case note != noteReminder && note != noteScheduled: // the entry says what comes next
 			b.rotations.setLocked(a, time.Time{}, at, note)
 			b.rotations.touched[a] = struct{}{}
+		case at.Before(b.started):
+			late = min(late+spread, most)
+			b.rotations.setLocked(a, b.now().Add(late), at, note)
+		default:
+			b.rotations.setLocked(a, at, at, note)
 		}
 		return nil
 	})

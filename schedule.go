@@ -23,6 +23,7 @@ type schedule struct {
 	OnOverdue        string         `json:"on_overdue,omitempty"`
 	MaxRetries       int            `json:"max_retries"`
 	NextRotationAt   time.Time      `json:"next_rotation_at"` // zero: never
+	NotifiedOf       time.Time      `json:"notified_of"`      // the slot that was last told of
 }
 
 const (
@@ -86,6 +87,23 @@ func (s *schedule) validate() error {
 		}
 	}
 	return nil
+}
+
+// notifyAt returns when somebody is to be told of the next slot; zero: nobody is,
+// or was already. A rotation that begins by itself is told of beforehand, if asked.
+func (s *schedule) notifyAt() time.Time {
+	if s.NextRotationAt.IsZero() || s.NotifiedOf.Equal(s.NextRotationAt) || s.AutoRotate && s.NotifyBefore == 0 {
+		return time.Time{}
+	}
+	return s.NextRotationAt.Add(-s.NotifyBefore)
+}
+
+// lookAt returns when the schedule wants something: to tell, or to rotate; zero: never.
+func (s *schedule) lookAt() time.Time {
+	if at := s.notifyAt(); !at.IsZero() || !s.AutoRotate {
+		return at
+	}
+	return s.NextRotationAt
 }
 
 // policy returns what a rotation obeys by the schedule, which may be nil, and by

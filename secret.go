@@ -51,6 +51,7 @@ type secretEntry struct {
 	Stopping    bool               `json:"stopping,omitempty"`    // who holds a version that was destroyed is still to be told
 	RotateNow   bool               `json:"rotate_now,omitempty"`  // its rotator makes a new version as soon as it can
 	Emergencies []emergency        `json:"emergencies,omitempty"` // newest last
+	Notices     []notice           `json:"notices,omitempty"`     // that the outbox does not have yet
 	GoneNext    *version           `json:"gone_next,omitempty"`   // the same as Gone, after it
 	Gone        *version           `json:"gone,omitempty"`        // without its values: what the far side is told of at last
 

@@ -107,6 +107,9 @@ func (b *backend) changeSecret(ctx context.Context, s logical.Storage, a scope.A
 		}
 		return e, err
 	}
+	if err := b.keepNotices(ctx, s, e); err != nil {
+		return e, err
+	}
 	if requestID != "" {
 		e.RequestID, e.UpdatedAt = requestID, b.now()
 	}

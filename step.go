@@ -71,19 +71,22 @@ func (b *backend) start(s logical.Storage, a scope.Address, do func(context.Cont
 		return
 	}
 	w.group.Go(func() {
+		err := errors.New("it panicked")
 		defer func() {
 			b.recovered("rotator", recover())
-			for _, next := range b.steps.end(a) {
-				b.rotations.touch(next)
+			// Ended first: who looks at the entry before that begins nothing.
+			next := b.steps.end(a)
+			for _, waiting := range next {
+				b.rotations.touch(waiting)
+			}
+			if err == nil {
+				b.rotations.touch(a)
+			} else {
+				b.rotations.later(a, b.now().Add(stepPause))
 			}
 		}()
-		err := do(w.ctx, s, a)
-		switch {
-		case err == nil:
-			b.rotations.touch(a)
-		case w.ctx.Err() == nil:
+		if err = do(w.ctx, s, a); err != nil && w.ctx.Err() == nil {
 			b.Logger().Warn("what a rotator did is not noted, and is done again", "path", a.Path(), "error", err)
-			b.rotations.later(a, b.now().Add(stepPause))
 		}
 	})
 }

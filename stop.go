@@ -234,12 +234,26 @@ func (b *backend) tell(ctx context.Context, s logical.Storage, e *stopEntry) err
 	if err := b.storeIncident(ctx, s, e.ID); err != nil {
 		return err
 	}
-	told := *e
-	told.Told = true
-	if err := putStop(ctx, s, &told); err != nil {
-		return err
+	return b.changeStop(ctx, s, e.ID, func(e *stopEntry) { e.Told = true })
+}
+
+// changeStop changes an order that is in force. What else has changed it
+// meanwhile, such as the release of its hold, stays.
+func (b *backend) changeStop(ctx context.Context, s logical.Storage, id string, change func(*stopEntry)) error {
+	b.stopLock.Lock()
+	defer b.stopLock.Unlock()
+	for _, known := range b.stops.all() {
+		if known.ID != id {
+			continue
+		}
+		e := *known
+		change(&e)
+		if err := putStop(ctx, s, &e); err != nil {
+			b.stops.forget() // it may have been stored all the same
+			return err
+		}
+		b.stops.put(&e)
 	}
-	b.stops.put(&told)
 	return nil
 }
 

@@ -35,6 +35,9 @@ const (
 	incidentPartPrefix = "incident-part/"
 	openIncidentPrefix = "incident-open/"
 	wakePrefix         = "wake/"
+	notifierPrefix     = "notifier/"
+	outboxPrefix       = "outbox/"
+	deadLetterPrefix   = "deadletter/"
 )
 
 // maxEntrySize is below the 1 MiB that integrated storage takes, less what the
@@ -99,6 +102,13 @@ func wakeKey(at time.Time, note string, a scope.Address) string {
 	at = at.UTC()
 	return wakePrefix + at.Format(indexHour) + "/" + at.Format(time.RFC3339) + "," + note + "," + flatPath(a)
 }
+
+func notifierKey(name string) string { return notifierPrefix + name }
+
+// outboxKey is of a notification that is to be delivered to a notifier.
+func outboxKey(notifier, item string) string { return outboxPrefix + notifier + "/" + item }
+
+func deadLetterKey(notifier, item string) string { return deadLetterPrefix + notifier + "/" + item }
 
 // indexHour names the shards of an index that sorts by time.
 const indexHour = "2006-01-02T15"

@@ -24,6 +24,7 @@ type version struct {
 	ExpiresAt time.Time                   `json:"expires_at"` // zero: never
 	Values    map[string]sensitive.String `json:"-"`
 	Memo      map[string]sensitive.String `json:"-"`                  // of the rotator that made it
+	Told      string                      `json:"told,omitempty"`     // the last event about its expiry
 	Rotator   string                      `json:"rotator,omitempty"`  // that made it
 	FarSide   bool                        `json:"far_side,omitempty"` // and that has to remove it elsewhere
 	KeepAt    time.Time                   `json:"keep_at"`            // when the rotator keeps it alive again; zero: it needs not

@@ -9,11 +9,13 @@ import (
 )
 
 // worker does what need not be done, or must not wait, while a request is
-// answered: in one goroutine what is stored of executions, in another rotations,
-// and in a few more the steps of rotators, which may wait for others.
+// answered: in one goroutine what is stored of executions, in others rotations
+// and notifications, and in a few more the steps of rotators and the deliveries,
+// which may wait for others.
 type worker struct {
 	kick      chan struct{} // holds at most one: kicks that come meanwhile are one
 	rotations chan struct{} // the same for the rotations
+	outbox    chan struct{} // the same for the outbox
 	ctx       context.Context
 	cancel    context.CancelFunc
 	group     sync.WaitGroup
@@ -22,7 +24,7 @@ type worker struct {
 // startWorker runs the worker until Clean.
 func (b *backend) startWorker(s logical.Storage) {
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &worker{kick: make(chan struct{}, 1), rotations: make(chan struct{}, 1), ctx: ctx, cancel: cancel}
+	w := &worker{kick: make(chan struct{}, 1), rotations: make(chan struct{}, 1), outbox: make(chan struct{}, 1), ctx: ctx, cancel: cancel}
 	if !b.worker.CompareAndSwap(nil, w) {
 		cancel()
 		return
@@ -38,16 +40,20 @@ func (b *backend) startWorker(s logical.Storage) {
 			}
 		}
 	})
-	w.group.Go(func() {
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-w.rotations:
-			case <-time.After(b.workOnRotations(ctx, s)):
-			}
+	w.group.Go(func() { w.repeat(w.rotations, func() time.Duration { return b.workOnRotations(ctx, s) }) })
+	w.group.Go(func() { w.repeat(w.outbox, func() time.Duration { return b.workOnOutbox(ctx, s) }) })
+}
+
+// repeat calls do again when it is kicked, or after the time that do returned.
+func (w *worker) repeat(kicked <-chan struct{}, do func() time.Duration) {
+	for {
+		select {
+		case <-w.ctx.Done():
+			return
+		case <-kicked:
+		case <-time.After(do()):
 		}
-	})
+	}
 }
 
 // workOnRotations does what is due, and returns how long nothing will be.
@@ -85,11 +91,13 @@ func (b *backend) work(ctx context.Context, s logical.Storage) {
 		{"what runs is not read completely", b.loadExecutions, true},
 		{"incidents are not read completely", b.loadIncidents, true},
 		{"orders to stop are not stored with all executions yet", b.tellAll, true},
+		{"of incidents nobody is told yet", b.tellIncidents, true},
 		{"incidents are not stored yet", b.storeIncidents, true},
 		{"ended executions are not put away yet", b.moveExecutions, true},
 		{"executions past their time are not ended yet", b.expireExecutions, false},
 		{"old executions are not deleted yet", b.deleteOldExecutions, false},
 		{"who read what is not stored yet", b.flushReaders, false},
+		{"of expiries nobody is told yet", b.tellExpiries, false},
 	} {
 		if !task.often && !periodic {
 			continue
@@ -126,6 +134,12 @@ func (b *backend) kickLater(after time.Duration) {
 func (b *backend) kickRotations() {
 	if w := b.worker.Load(); w != nil {
 		signal(w.rotations)
+	}
+}
+
+func (b *backend) kickOutbox() {
+	if w := b.worker.Load(); w != nil {
+		signal(w.outbox)
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -14,16 +16,19 @@ import (
 
 // A status is the answer of status.
 type status struct {
-	Version   string            `json:"version"`
-	StartedAt time.Time         `json:"started_at"`
-	Expired   []expiry          `json:"expired"`
-	Expiring  []expiry          `json:"expiring"`
-	Due       []attention       `json:"due"`
-	Draining  []attention       `json:"draining"`
-	Overdue   []attention       `json:"overdue"`
-	Failed    []attention       `json:"failed"`
-	Orphaned  []attention       `json:"orphaned"`
-	Counters  map[string]uint64 `json:"counters"`
+	Version   string      `json:"version"`
+	StartedAt time.Time   `json:"started_at"`
+	Expired   []expiry    `json:"expired"`
+	Expiring  []expiry    `json:"expiring"`
+	Due       []attention `json:"due"`
+	Draining  []attention `json:"draining"`
+	Overdue   []attention `json:"overdue"`
+	Failed    []attention `json:"failed"`
+	Orphaned  []attention `json:"orphaned"`
+	Outbox    map[string]struct {
+		Dead int `json:"dead"`
+	} `json:"outbox"`
+	Counters map[string]uint64 `json:"counters"`
 }
 
 // An attention is an entry whose rotation wants some, and why.
@@ -74,8 +79,8 @@ func newStatus(mount *string) *cobra.Command {
 const statusHelp = `
 Show the secrets and groups that have expired or expire within 7 days, and the
 rotations that are due, wait for executions, fail or need a person, at most 100
-of each, and what was read since the engine was started on this node. The token
-needs read on status.
+of each, how many notifications nobody took, and what was read since the engine
+was started on this node. The token needs read on status.
 
 Exit codes: 0 the status was read, 2 it was not.
 `
@@ -108,7 +113,23 @@ func (s *status) print(w io.Writer, now time.Time) error {
 			printRow(t, "", item.Path+"  "+list.why(item))
 		}
 	}
+	printRow(t, "Unsent", s.deadLetters())
 	return t.Flush()
+}
+
+// deadLetters says how many notifications were given up, and whose they were.
+func (s *status) deadLetters() string {
+	total, of := 0, []string{}
+	for _, name := range slices.Sorted(maps.Keys(s.Outbox)) {
+		if dead := s.Outbox[name].Dead; dead > 0 {
+			total += dead
+			of = append(of, fmt.Sprintf("%s %d", name, dead))
+		}
+	}
+	if total == 0 {
+		return "0"
+	}
+	return fmt.Sprintf("%d dead letters: %s", total, strings.Join(of, ", "))
 }
 
 func printExpiries(t *tabwriter.Writer, list []expiry) {

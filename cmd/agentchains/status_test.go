@@ -34,6 +34,7 @@ Overdue   1
 Failed    1
           prod/org/GITHUB_TOKEN  the orchestrator answered 503
 Orphaned  0
+Unsent    3 dead letters: ops 2, pager 1
 `)
 }
 

@@ -1,0 +1,81 @@
+package agentchains
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// The events about an execution that an incident has told to stop.
+const (
+	eventTerminated     = "execution.terminated"
+	eventUnacknowledged = "execution.unacknowledged"
+)
+
+// acknowledgeWithin is how long an execution may take before somebody is told.
+const acknowledgeWithin = 30 * time.Second
+
+// event is what there is to tell about the execution by now.
+func (k *killed) event() string {
+	if k.State == acknowledged {
+		return eventTerminated
+	}
+	return eventUnacknowledged
+}
+
+// tellIncidents tells what became of the executions of open incidents.
+func (b *backend) tellIncidents(ctx context.Context, s logical.Storage) error {
+	wanted, err := b.notifying(ctx, s)
+	if err != nil {
+		return err
+	}
+	for {
+		n, k, later := b.incidents.untold(b.now())
+		if k == nil {
+			if later {
+				b.kickLater(acknowledgeWithin)
+			}
+			return nil
+		}
+		if wanted {
+			if err := b.notify(ctx, s, *n); err != nil {
+				return err
+			}
+		}
+		b.incidents.told(n.Fields["incident_id"].(string), k.ID, n.Event)
+	}
+}
+
+// untold returns an execution that there is something to tell about, and says
+// otherwise whether there will be later.
+func (x *incidents) untold(now time.Time) (n *notification, k *killed, later bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for id, o := range x.open {
+		for i := range o.executions {
+			k := o.executions[i]
+			switch {
+			case k.Told == k.event():
+			case k.State == unacknowledged && now.Before(k.OrderedAt.Add(acknowledgeWithin)):
+				later = true
+			default:
+				return &notification{ID: id + "." + k.ID + "." + k.event(), Event: k.event(), Time: now, Fields: map[string]any{
+					"execution_id": k.ID, "environment": k.Environment, "chain": k.Chain, "agent": k.Agent,
+					"reason": o.Reason, "created_by": o.CreatedBy, "incident_id": id,
+				}}, &k, false
+			}
+		}
+	}
+	return nil, nil, later
+}
+
+func (x *incidents) told(incident, execution, event string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if o := x.open[incident]; o != nil {
+		i := o.index[execution]
+		o.executions[i].Told = event
+		o.dirty[i/partSize], o.stale = true, true
+	}
+}
