@@ -298,7 +298,7 @@ func (e *engine) login(path string, body data) *engine {
 func (e *engine) stored() data {
 	e.Helper()
 	all := data{"config": e.read("config")}
-	for _, door := range []string{"secrets", "groups", "scopes/chain", "scopes/project"} {
+	for _, door := range []string{"secrets", "groups", "scopes/chain", "scopes/project", "schedules", "rotators", "notifiers", "holds", "incidents"} {
 		e.collect(all, door)
 	}
 	return all

@@ -64,39 +64,70 @@ var examples = map[string]struct {
 	paths []string
 	body  data
 }{
-	"config":                 {[]string{"config"}, data{"on_overdue": "kill"}},
-	"status":                 {[]string{"status"}, nil},
-	"env/{path}":             {[]string{"env/prod/known/Worker"}, nil},
-	"env/":                   {[]string{"env"}, nil},
-	"env/{path}/":            {[]string{"env/prod/known"}, nil},
-	"creds/{path}":           {[]string{"creds/prod/known/Worker"}, nil},
-	"explain/{path}":         {[]string{"explain/prod/known/Worker"}, nil},
-	"policy/{path}":          {[]string{"policy/prod/known/Worker"}, nil},
-	"reveal/{path}":          {[]string{"reveal/prod/org/KNOWN", "reveal/prod/org/known"}, nil},
-	"secrets/{path}":         {[]string{"secrets/prod/org/KNOWN", "secrets/prod/org/NEW"}, data{"value": "harmless"}},
-	"secrets/":               {[]string{"secrets"}, nil},
-	"secrets/{path}/":        {[]string{"secrets/prod/org"}, nil},
-	"groups/{path}":          {[]string{"groups/prod/org/known", "groups/prod/org/new"}, data{"values": data{"NEW": "harmless"}}},
-	"groups/":                {[]string{"groups"}, nil},
-	"groups/{path}/":         {[]string{"groups/prod/org"}, nil},
-	"scopes/chain/{path}":    {[]string{"scopes/chain/known", "scopes/chain/new"}, data{"agents": []data{{"name": "New"}}}},
-	"scopes/chain/":          {[]string{"scopes/chain"}, nil},
-	"scopes/chain/{path}/":   {[]string{"scopes/chain"}, nil},
-	"scopes/project/{path}":  {[]string{"scopes/project/known", "scopes/project/new"}, data{"chains_allowed": []string{"new"}}},
-	"scopes/project/":        {[]string{"scopes/project"}, nil},
-	"scopes/project/{path}/": {[]string{"scopes/project"}, nil},
-	"executions/{path}":      {[]string{"executions/prod/known/Worker"}, data{"run": "harmless"}},
-	"executions/":            {[]string{"executions"}, nil},
-	"executions/{path}/":     {[]string{"executions/prod/known/Worker"}, nil},
-	"execution/{id}":         {[]string{"execution/" + noExecution}, nil},
-	"execution/{id}/watch":   {[]string{"execution/" + noExecution + "/watch"}, nil},
-	"execution/{id}/finish":  {[]string{"execution/" + noExecution + "/finish"}, data{"exit_code": 0}},
-	"execution/{id}/ack":     {[]string{"execution/" + noExecution + "/ack"}, data{"pid": 1}},
-	"revoke/execution/{id}":  {[]string{"revoke/execution/" + noExecution}, data{"reason": "harmless"}},
+	"config":                  {[]string{"config"}, data{"on_overdue": "kill"}},
+	"status":                  {[]string{"status"}, nil},
+	"env/{path}":              {[]string{"env/prod/known/Worker"}, nil},
+	"env/":                    {[]string{"env"}, nil},
+	"env/{path}/":             {[]string{"env/prod/known"}, nil},
+	"creds/{path}":            {[]string{"creds/prod/known/Worker"}, nil},
+	"explain/{path}":          {[]string{"explain/prod/known/Worker"}, nil},
+	"policy/{path}":           {[]string{"policy/prod/known/Worker"}, nil},
+	"reveal/{path}":           {[]string{"reveal/prod/org/KNOWN", "reveal/prod/org/known"}, nil},
+	"secrets/{path}":          {[]string{"secrets/prod/org/KNOWN", "secrets/prod/org/NEW"}, data{"value": "harmless"}},
+	"secrets/":                {[]string{"secrets"}, nil},
+	"secrets/{path}/":         {[]string{"secrets/prod/org"}, nil},
+	"groups/{path}":           {[]string{"groups/prod/org/known", "groups/prod/org/new"}, data{"values": data{"NEW": "harmless"}}},
+	"groups/":                 {[]string{"groups"}, nil},
+	"groups/{path}/":          {[]string{"groups/prod/org"}, nil},
+	"scopes/chain/{path}":     {[]string{"scopes/chain/known", "scopes/chain/new"}, data{"agents": []data{{"name": "New"}}}},
+	"scopes/chain/":           {[]string{"scopes/chain"}, nil},
+	"scopes/chain/{path}/":    {[]string{"scopes/chain"}, nil},
+	"scopes/project/{path}":   {[]string{"scopes/project/known", "scopes/project/new"}, data{"chains_allowed": []string{"new"}}},
+	"scopes/project/":         {[]string{"scopes/project"}, nil},
+	"scopes/project/{path}/":  {[]string{"scopes/project"}, nil},
+	"executions/{path}":       {[]string{"executions/prod/known/Worker"}, data{"run": "harmless"}},
+	"executions/":             {[]string{"executions"}, nil},
+	"executions/{path}/":      {[]string{"executions/prod/known/Worker"}, nil},
+	"execution/{id}":          {[]string{"execution/" + noExecution}, nil},
+	"execution/{id}/watch":    {[]string{"execution/" + noExecution + "/watch"}, nil},
+	"execution/{id}/finish":   {[]string{"execution/" + noExecution + "/finish"}, data{"exit_code": 0}},
+	"execution/{id}/ack":      {[]string{"execution/" + noExecution + "/ack"}, data{"pid": 1}},
+	"revoke/secret/{path}":    {[]string{"revoke/secret/prod/org/KNOWN", "revoke/secret/prod/org/known"}, data{"reason": "harmless"}},
+	"revoke/execution/{path}": {[]string{"revoke/execution/" + noExecution}, data{"reason": "harmless"}},
+	"revoke/run/{path}":       {[]string{"revoke/run/harmless"}, data{"reason": "harmless"}},
+	"revoke/agent/{path}":     {[]string{"revoke/agent/prod/known/Worker"}, data{"reason": "harmless"}},
+	"revoke/chain/{path}":     {[]string{"revoke/chain/prod/known"}, data{"reason": "harmless"}},
+	"revoke/all":              {[]string{"revoke/all"}, data{"reason": "harmless"}},
+	"holds/{path}":            {[]string{"holds/" + noIncident}, nil},
+	"holds/":                  {[]string{"holds"}, nil},
+	"holds/{path}/":           {[]string{"holds"}, nil},
+	"incidents/{path}":        {[]string{"incidents/" + noIncident}, nil},
+	"incidents/":              {[]string{"incidents"}, nil},
+	"incidents/{path}/":       {[]string{"incidents"}, nil},
+	"notifiers/{name}":        {[]string{"notifiers/known", "notifiers/new"}, data{"url": "https://hooks.example.com", "template": "slack"}},
+	"notifiers/{name}/test":   {[]string{"notifiers/known/test"}, nil},
+	"notifiers/{name}/retry":  {[]string{"notifiers/known/retry"}, nil},
+	"notifiers/":              {[]string{"notifiers"}, nil},
+	"notifiers/{path}/":       {[]string{"notifiers"}, nil},
+	"rotate/{path}":           {[]string{"rotate/prod/org/KNOWN"}, data{"value": "harmless"}},
+	"rotate/":                 {[]string{"rotate"}, nil},
+	"rotate/{path}/":          {[]string{"rotate/prod/org"}, nil},
+	"promote/{path}":          {[]string{"promote/prod/org/ROTATING"}, data{"force": true}},
+	"abort/{path}":            {[]string{"abort/prod/org/ROTATING"}, data{"reason": "harmless"}},
+	"confirm/{path}":          {[]string{"confirm/prod/org/ROTATING"}, data{"reason": "harmless"}},
+	"schedules/{path}":        {[]string{"schedules/prod/org/KNOWN", "schedules/prod/org/known"}, data{"rotation_period": "30d"}},
+	"schedules/":              {[]string{"schedules"}, nil},
+	"schedules/{path}/":       {[]string{"schedules/prod/org"}, nil},
+	"rotators/{name}":         {[]string{"rotators/known", "rotators/new"}, data{"type": "password"}},
+	"rotators/":               {[]string{"rotators"}, nil},
+	"rotators/{path}/":        {[]string{"rotators"}, nil},
 }
 
-// noExecution is an id that no execution has.
-const noExecution = "00000000000000000000000000000000"
+// Ids that no execution, and no incident, has.
+const (
+	noExecution = "00000000000000000000000000000000"
+	noIncident  = "20300101-120000-00000000"
+)
 
 // wrong returns values of every JSON type but the one that a field has. A list
 // of strings may be one string, because the vault command sends it so; redact
@@ -134,6 +165,12 @@ func TestWrongFields(t *testing.T) {
 	e.secret("prod/org/KNOWN", nil)
 	e.write("groups/prod/org/known", data{"values": data{"KNOWN": e.value("group")}})
 	e.write("scopes/project/known", data{"chains_allowed": []string{"known"}})
+	e.write("rotators/known", data{"type": "password"})
+	e.write("config", data{"allowed_hosts": []string{"hooks.example.com"}})
+	e.write("notifiers/known", data{"url": "https://hooks.example.com", "template": "slack", "events": "secret.expired"})
+	e.write("schedules/prod/org/KNOWN", data{"rotation_period": "90d"})
+	e.secret("prod/org/ROTATING", nil)
+	e.secret("prod/org/ROTATING", nil)
 	before := e.stored()
 	spec, sensitive, refused := e.openAPI(), map[string]bool{}, 0
 	for published, operations := range spec.Paths {
@@ -184,7 +221,9 @@ func TestWrongFields(t *testing.T) {
 	}
 	e.same("what is stored", e.stored(), before)
 	maps.DeleteFunc(sensitive, func(_ string, yes bool) bool { return !yes })
-	e.same("Sensitive fields", slices.Sorted(maps.Keys(sensitive)), []string{"value", "values"})
+	e.same("Sensitive fields", slices.Sorted(maps.Keys(sensitive)), []string{
+		"access_key_id", "admin_password", "headers", "hmac_secret", "registration_access_token", "routing_key", "secret_access_key", "secret_id", "value", "values",
+	})
 	t.Logf("%d requests were refused", refused)
 }
 

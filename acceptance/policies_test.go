@@ -46,17 +46,35 @@ func changes(environment string) []request {
 	}
 }
 
+// rotations are requests of whoever may rotate an entry, which end as they began.
+func rotations(entry string) []request {
+	return []request{
+		{update, "schedules/" + entry, data{"rotation_period": "30d", "auto_rotate": false}},
+		{read, "schedules/" + entry, nil},
+		{remove, "schedules/" + entry, nil},
+		{update, "rotate/" + entry, data{"value": "harmless"}},
+		{read, "rotate/" + entry, nil},
+		{update, "confirm/" + entry, nil},
+		{update, "abort/" + entry, nil},
+		{update, "rotate/" + entry, data{"value": "harmless too"}},
+		{update, "promote/" + entry, data{"force": true}},
+	}
+}
+
 const (
 	deployer = "prod/deploy-pipeline/Deployer"
 	analyzer = "prod/deploy-pipeline/CodeAnalyzer"
 	inDev    = "dev/deploy-pipeline/CodeAnalyzer"
 	rollback = "prod/deploy-pipeline/rollback/Worker"
 	database = "prod/chain/deploy-pipeline/DATABASE_URL"
+	openAI   = "prod/org/OPENAI_API_KEY" // as the documents name it
 )
 
 var (
 	definition = request{update, "scopes/chain/new", data{"agents": []data{{"name": "New"}}}}
 	settings   = request{update, "config", data{"on_overdue": "alert"}}
+	wouldStop  = data{"reason": "harmless", "dry_run": true}
+	strong     = request{update, "rotators/new", data{"type": "password"}}
 )
 
 // documented are the policies of docs/policies.md, by heading; a second one
@@ -82,19 +100,35 @@ var documented = map[string]struct {
 		slices.Concat(reads("env/"+rollback, "creds/"+rollback, "env/"+inDev, "reveal/"+database, "secrets/"+database), lists("env/prod"), writes("scopes/chain/new")),
 	},
 	"Operator": {false,
-		slices.Concat(changes("prod"), changes("all"), []request{definition},
+		slices.Concat(changes("prod"), changes("all"), rotations(openAI), []request{definition},
 			reads("secrets/"+database, "explain/"+deployer, "policy/"+deployer, "status"), lists("secrets/prod", "env/prod/deploy-pipeline", "scopes/chain", "executions/prod")),
-		slices.Concat(reads("reveal/"+database, "env/"+deployer, "creds/"+deployer, "config"), writes("config", "executions/"+deployer)),
+		slices.Concat(reads("reveal/"+database, "env/"+deployer, "creds/"+deployer, "config"), writes("config", "executions/"+deployer, "rotators/new")),
 	},
 	"Operator#2": {false,
-		slices.Concat(reads("config"), []request{settings}),
+		slices.Concat(reads("config"), []request{settings, strong, {remove, strong.path, nil}}),
 		reads("secrets/"+database, "reveal/"+database, "env/"+deployer),
 	},
+	"On call": {false,
+		slices.Concat([]request{
+			{update, "revoke/secret/" + database, wouldStop}, {update, "revoke/agent/" + deployer, wouldStop}, {update, "revoke/chain/prod/deploy-pipeline", wouldStop},
+			{update, "revoke/run/42", wouldStop}, {remove, "revoke/run/42", nil},
+		}, reads("status")),
+		slices.Concat(reads("reveal/"+database, "env/"+deployer, "secrets/"+database, "config"), writes("revoke/all", "executions/"+deployer, "secrets/"+database, "notifiers/new")),
+	},
+	"On call#2": {false,
+		[]request{{update, "revoke/all", wouldStop}, {remove, "revoke/all", nil}},
+		writes("revoke/run/42"),
+	},
+	// What it allows is seen where a rotation waits: in TestRotationChain.
+	"Rotation chain": {true, nil,
+		slices.Concat(reads("rotate/"+openAI, "secrets/"+openAI, "reveal/"+openAI, "status"), lists("rotate/prod/org"),
+			writes("rotate/"+openAI, "rotate/"+database, "secrets/"+openAI, "promote/"+openAI, "abort/"+openAI, "confirm/"+openAI, "schedules/"+openAI, "rotators/new")),
+	},
 	"Auditor": {false,
-		slices.Concat(reads("explain/"+deployer, "status", "scopes/chain/deploy-pipeline", "scopes/project/platform"),
-			lists("secrets/prod", "groups/prod/project/platform", "env/prod/deploy-pipeline", "scopes/chain", "executions/prod")),
+		slices.Concat(reads("explain/"+deployer, "status", "scopes/chain/deploy-pipeline", "scopes/project/platform", "rotate/"+database),
+			lists("rotate/prod", "secrets/prod", "groups/prod/project/platform", "env/prod/deploy-pipeline", "scopes/chain", "executions/prod")),
 		slices.Concat(reads("secrets/"+database, "groups/prod/project/platform/aws-deploy", "reveal/"+database, "env/"+deployer, "creds/"+deployer, "config"),
-			writes("secrets/"+database, "scopes/chain/new", "executions/"+deployer, "revoke/execution/any")),
+			writes("secrets/"+database, "scopes/chain/new", "executions/"+deployer, "revoke/execution/any", "rotate/"+database, "promote/"+database, "schedules/"+database)),
 	},
 	"Guarding production": {false,
 		reads("env/"+deployer, "env/"+inDev), // the deny has no effect
@@ -109,7 +143,7 @@ var documented = map[string]struct {
 		slices.Concat(changes("dev"), reads("env/"+inDev, "creds/"+inDev, "reveal/dev/chain/deploy-pipeline/DATABASE_URL", "status")),
 		slices.Concat(reads("env/"+deployer, "creds/"+deployer, "reveal/"+database, "secrets/"+database, "reveal/all/org/OPENAI_API_KEY", "config"), lists("secrets/prod", "secrets/all", "env/prod"),
 			writes("secrets/"+database, "secrets/all/org/OPENAI_API_KEY", "groups/all/org/new", "scopes/chain/new", "scopes/project/platform",
-				"executions/"+deployer, "revoke/execution/any")),
+				"executions/"+deployer, "revoke/execution/any", "rotate/"+database, "promote/"+database, "schedules/all/org/OPENAI_API_KEY", "rotators/new", "revoke/all", "notifiers/new")),
 	},
 	"A mount of its own": {false, slices.Concat(changes("dev"), changes("prod"), reads("env/"+deployer)), reads("config")},
 }
@@ -146,6 +180,7 @@ func TestDocumentedPolicies(t *testing.T) {
 	e := newEngine(t)
 	e.deployPipeline()
 	e.chain("deploy-pipeline/rollback", "", "OPENAI_API_KEY")
+	e.secret(openAI, nil)
 	blocks := policies(t, e.mount)
 	for heading := range documented {
 		if blocks[heading] == "" {

@@ -36,6 +36,7 @@ plugin_directory = %q
 api_addr         = %q
 cluster_addr     = "http://%s"
 disable_mlock    = true
+raw_storage_endpoint = true
 listener "tcp" {
   address     = %q
   tls_disable = true

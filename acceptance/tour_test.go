@@ -186,21 +186,26 @@ func TestListPages(t *testing.T) {
 
 func TestCheckAndSet(t *testing.T) {
 	e := newEngine(t)
-	first, second := e.value("first"), e.value("second")
+	first, second, third := e.value("first"), e.value("second"), e.value("third")
 	path := "secrets/prod/org/TOKEN"
 	e.refused(409, "cas", update, path, data{"value": first, "cas": 1})
 	e.write(path, data{"value": first, "cas": 0})
 	e.refused(409, "cas", update, path, data{"value": second, "cas": 0})
 	e.refused(409, "cas", patch, path, data{"value": second, "cas": 2})
 	e.same("value", e.read("reveal/prod/org/TOKEN"), data{"value": first, "version": 1})
-	e.same("version", e.write(path, data{"value": second, "cas": 1})["current_version"], 2)
-	e.same("version of the same value", e.write(path, data{"value": second})["current_version"], 2)
-	e.refused(400, "no such version", read, "reveal/prod/org/TOKEN", data{"version": 1})
+	e.same("version", e.write(path, data{"value": second, "cas": 1})["pending_version"], 2)
+	e.same("version of the same value", e.write(path, data{"value": second})["pending_version"], 2)
+	e.refused(409, "is under way", update, path, data{"value": third})
+	e.refused(409, "cas", update, path, data{"value": third, "cas": 1, "force": true})
+	e.same("version that replaces a pending one", e.write(path, data{"value": third, "cas": 2, "force": true})["pending_version"], 3)
+	e.same("value of a new reader", e.read("reveal/prod/org/TOKEN"), data{"value": third, "version": 3})
+	e.refused(400, "no such version", read, "reveal/prod/org/TOKEN", data{"version": 2})
 
-	e.ok(remove, path, nil)
+	e.refused(409, "is under way", remove, path, nil)
+	e.ok(remove, path, data{"force": true})
 	e.refused(404, "there is no", read, path, nil)
-	e.refused(409, "cas", update, path, data{"value": first, "cas": 2})
-	e.same("version after a delete", e.write(path, data{"value": first, "cas": 0})["current_version"], 3)
+	e.refused(409, "cas", update, path, data{"value": first, "cas": 3})
+	e.same("version after a delete", e.write(path, data{"value": first, "cas": 0})["current_version"], 4)
 }
 
 func TestPatch(t *testing.T) {
@@ -211,9 +216,9 @@ func TestPatch(t *testing.T) {
 	got := e.ok(patch, "groups/prod/org/pair", data{
 		"values": data{"B": b, "A": nil, "C": a}, "sensitivity": nil, "description": "patched", "custom_metadata": data{"tier": nil},
 	})
-	e.same("metadata", []any{got["sensitivity"], got["description"], got["custom_metadata"], got["current_version"]}, []any{"medium", "patched", data{"owner": "ops"}, 2})
+	e.same("metadata", []any{got["sensitivity"], got["description"], got["custom_metadata"], got["pending_version"]}, []any{"medium", "patched", data{"owner": "ops"}, 2})
 	e.same("values", e.read("reveal/prod/org/pair")["values"], data{"B": b, "C": a})
-	e.same("version of a patch of metadata", e.ok(patch, "groups/prod/org/pair", data{"description": nil})["current_version"], 2)
+	e.same("version of a patch of metadata", e.ok(patch, "groups/prod/org/pair", data{"description": nil})["pending_version"], 2)
 	e.refused(400, "null", update, "groups/prod/org/pair", data{"values": data{"A": nil}})
 	e.same("values", e.read("reveal/prod/org/pair")["values"], data{"B": b, "C": a})
 }
