@@ -120,15 +120,18 @@ func (v *vault) revoke(ctx context.Context, prefix string) error {
 	if err := v.put(ctx, "sys/leases/revoke-prefix/"+prefix, nil); err != nil {
 		return err
 	}
+	return v.quiet(ctx)
+}
+
+// quiet waits until Vault and its plugins have nothing left to do.
+func (v *vault) quiet(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	const pause, idle = 200 * time.Millisecond, 2 * tick
+	const step, idle = 200 * time.Millisecond, 2 * tick
 	last, err := v.cpuTime()
 	for err == nil {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("not idle after the leases of %s were revoked: %w", prefix, ctx.Err())
-		case <-time.After(pause):
+		if err := pause(ctx, step); err != nil {
+			return fmt.Errorf("wait until nothing is left to do: %w", err)
 		}
 		before := last
 		if last, err = v.cpuTime(); last-before <= idle {

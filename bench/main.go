@@ -35,12 +35,17 @@ type options struct {
 	watchers []group       // simulated
 	runners  []group       // real
 	held     int           // executions that live at the same time
+	bursts   int           // of rotations
+	due      int           // rotations at one moment
+	rate     int           // of reads in one second, meanwhile
+	idle     time.Duration // of reads before and after, and of nothing at all
+	waiting  int           // schedules of which none is due
 }
 
 // group says how many do something together, and how many times.
 type group struct{ size, times int }
 
-// part is one half of the benchmark, with a Vault of its own.
+// part is one part of the benchmark, with a Vault of its own.
 type part struct {
 	name    string
 	file    string                                              // of the results
@@ -50,6 +55,7 @@ type part struct {
 var parts = []part{
 	{"reads", "results.json", measureReads},
 	{"executions", "executions.json", measureExecutions},
+	{"rotations", "rotations.json", measureRotations},
 }
 
 func main() {
@@ -62,19 +68,26 @@ func main() {
 		runs:     100,
 		watchers: []group{{1, 100}, {100, 5}, {1000, 3}},
 		runners:  []group{{1, 30}, {20, 5}},
+
+		bursts: 3,
+		idle:   time.Minute,
 	}
 	flag.StringVar(&o.vault, "vault", "", "the vault `binary`")
 	flag.StringVar(&o.plugins, "plugins", "", "the `directory` of the built plugins")
 	flag.StringVar(&o.storage, "storage", "raft", "Vault's storage: raft or inmem")
 	flag.StringVar(&o.results, "results", "bench", "the `directory` that gets the figures as JSON")
 	flag.IntVar(&o.held, "held", 100_000, "executions that live at the same time")
-	flag.StringVar(&o.part, "only", "", "the one `part` to measure: reads or executions")
+	flag.StringVar(&o.part, "only", "", "the one `part` to measure: reads, executions or rotations")
+	flag.IntVar(&o.due, "due", 10_000, "rotations that are due at one moment")
+	flag.IntVar(&o.waiting, "waiting", 100_000, "schedules of which none is due")
+	flag.IntVar(&o.rate, "rate", 200, "reads in one second while secrets are rotated")
 	flag.IntVar(&o.clients, "clients", 16, "clients that work at the same time")
 	flag.IntVar(&o.rounds, "rounds", 15, "rounds of each operation")
 	flag.DurationVar(&o.duration, "duration", time.Second, "length of a round")
 	quick := flag.Bool("quick", false, "only see that the benchmark runs: small numbers, one short round, no file")
 	flag.Parse()
-	if o.clients < 1 || o.rounds < 1 || o.duration <= 0 || o.held < 1 || o.storage != "inmem" && o.storage != "raft" ||
+	if o.clients < 1 || o.rounds < 1 || o.duration <= 0 ||
+		o.held < 1 || o.due < 1 || o.waiting < o.starts || o.rate < 1 || o.storage != "inmem" && o.storage != "raft" ||
 		o.part != "" && !slices.ContainsFunc(parts, func(p part) bool { return p.name == o.part }) {
 		flag.Usage()
 		os.Exit(2)
@@ -84,6 +97,7 @@ func main() {
 		o.sizes, o.caches, o.reveals = []int{100, 500, 2_000}, []int64{1 << 20, 2 << 20}, 2_000
 		o.runs, o.held = 2, 500
 		o.watchers, o.runners = []group{{1, 2}, {10, 1}}, []group{{1, 1}, {2, 1}}
+		o.bursts, o.due, o.waiting, o.idle = 1, 100, 500, time.Second
 		o.results = ""
 	}
 
@@ -119,12 +133,21 @@ func run(ctx context.Context, o options) error {
 
 // run measures the part in a Vault that is empty.
 func (p *part) run(ctx context.Context, o options) (r any, err error) {
+	err = inVault(ctx, o, func(v *vault) (err error) {
+		r, err = p.measure(ctx, v, o)
+		return err
+	})
+	return r, err
+}
+
+// inVault starts a Vault that is empty, and ends it after f.
+func inVault(ctx context.Context, o options, f func(*vault) error) (err error) {
 	v, err := startVault(ctx, o)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, v.stop()) }()
-	return p.measure(ctx, v, o)
+	return f(v)
 }
 
 // progress tells what is being done.

@@ -75,23 +75,37 @@ func kilobytes(status, name string) (n int64, err error) {
 	return n, err
 }
 
+// resetPeak has the kernel count the peak from now on.
+func resetPeak(pid int) error {
+	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0)
+}
+
 // cpuTime returns what Vault and its plugins have used of the processors.
 func (v *vault) cpuTime() (time.Duration, error) {
 	server, total := v.process.Process.Pid, time.Duration(0)
 	for _, pid := range append(slices.Collect(maps.Keys(children(server))), server) {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		used, err := cpuTimeOf(pid)
 		if err != nil {
 			return 0, err
 		}
-		// The fields are counted from behind the command, which may hold spaces.
-		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-		for _, ticks := range fields[11:13] { // utime and stime
-			n, err := strconv.Atoi(ticks)
-			if err != nil {
-				return 0, err
-			}
-			total += time.Duration(n) * tick
+		total += used
+	}
+	return total, nil
+}
+
+func cpuTimeOf(pid int) (total time.Duration, err error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	// The fields are counted from behind the command, which may hold spaces.
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	for _, ticks := range fields[11:13] { // utime and stime
+		n, err := strconv.Atoi(ticks)
+		if err != nil {
+			return 0, err
 		}
+		total += time.Duration(n) * tick
 	}
 	return total, nil
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -41,6 +42,48 @@ func printHeld(h heldResult) {
 		footprint
 	}{{"live heap of the plugin", h.Heap}, {"resident, plugin", h.Plugin}, {"resident, Vault", h.Vault}} {
 		rows = append(rows, []string{m.what, mebibytes(m.Before), mebibytes(m.After), thousands(int((m.After - m.Before) / n))})
+	}
+	printTable(rows)
+}
+
+func printBurst(b burstResult) {
+	rows := [][]string{{fmt.Sprintf("%s rotations in %.0f s: %.0f in one second", thousands(b.Rotations), b.Seconds, float64(b.Rotations)/b.Seconds), "seconds", "reads", "p50 ms", "p99 ms", "max ms", "CPUs"}}
+	for _, p := range []struct {
+		what string
+		phase
+	}{{"env/ before", b.Before}, {"env/ meanwhile", b.During}, {"env/ after", b.After}} {
+		rows = append(rows, []string{p.what, fmt.Sprintf("%.0f", p.Seconds), thousands(p.Reads), fmt.Sprintf("%.2f", p.P50), fmt.Sprintf("%.2f", p.P99), fmt.Sprintf("%.1f", p.Max), fmt.Sprintf("%.2f", p.CPUs)})
+	}
+	printTable(rows)
+	rows = [][]string{{"resident", "before", "peak", "after"}}
+	for _, m := range []struct {
+		what string
+		peakResult
+	}{{"plugin", b.Plugin}, {"Vault", b.Vault}} {
+		rows = append(rows, []string{m.what, mebibytes(m.Before), mebibytes(m.Peak), mebibytes(m.After)})
+	}
+	printTable(rows)
+}
+
+func printWaiting(waiting []waitingResult, starts []startResult) {
+	rows := [][]string{{"schedules of which none is due", "seconds", "CPU ms of the plugin", "resident"}}
+	for _, w := range waiting {
+		rows = append(rows, []string{thousands(w.Schedules), fmt.Sprintf("%.0f", w.Seconds), fmt.Sprintf("%.0f", w.CPU), mebibytes(w.Resident)})
+	}
+	printTable(rows)
+	rows = [][]string{{"from a kill of the plugin to", "median s", "max s"}}
+	for _, to := range []struct {
+		what string
+		took func(startResult) float64
+	}{
+		{"the first env/", func(s startResult) float64 { return s.Read }},
+		{"the rotation of what came due meanwhile", func(s startResult) float64 { return s.Rotation }},
+	} {
+		var took []float64
+		for _, s := range starts {
+			took = append(took, to.took(s))
+		}
+		rows = append(rows, []string{to.what, fmt.Sprintf("%.2f", median(took)), fmt.Sprintf("%.2f", slices.Max(took))})
 	}
 	printTable(rows)
 }

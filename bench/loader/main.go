@@ -1,7 +1,8 @@
-// Command loader is the engine with two more paths. A write to fill/<from>/<to>
-// stores the filling secrets of these numbers, through the engine's own
-// handlers: over HTTP a million secrets would take too long. A read of heap
-// gives the bytes that the process's live objects take.
+// Command loader is the engine with three more paths. A write to fill/<from>/<to>
+// stores the filling secrets of these numbers, and one to schedule/<from>/<to>
+// gives them the schedule that it sends, through the engine's own handlers: over
+// HTTP a million secrets would take too long. A read of heap gives the bytes that
+// the process's live objects take.
 package main
 
 import (
@@ -9,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"maps"
 	"runtime"
 	"strings"
 	"sync"
@@ -41,19 +43,27 @@ func (l *loader) PluginVersion() logical.PluginVersion {
 	return logical.PluginVersion{Version: agentchains.Version}
 }
 
-// HandleRequest answers fill/ and heap, and leaves the rest to the engine.
+// HandleRequest answers fill/, schedule/ and heap, and leaves the rest to the engine.
 func (l *loader) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
-	if req.Path == "heap" {
+	door, numbers, _ := strings.Cut(req.Path, "/")
+	var write func(path, name string) (string, map[string]any)
+	switch door {
+	case "heap":
 		return &logical.Response{Data: map[string]any{"bytes": heap()}}, nil
-	}
-	if !strings.HasPrefix(req.Path, "fill/") {
+	case "fill":
+		write = func(path, name string) (string, map[string]any) {
+			return "secrets/" + path, map[string]any{"value": sample.Value(name)}
+		}
+	case "schedule":
+		write = func(path, _ string) (string, map[string]any) { return "schedules/" + path, maps.Clone(req.Data) }
+	default:
 		return l.Backend.HandleRequest(ctx, req)
 	}
 	var from, to int
-	if _, err := fmt.Sscanf(req.Path, "fill/%d/%d", &from, &to); err != nil {
-		return logical.ErrorResponse("the path must be fill/<from>/<to>"), nil
+	if _, err := fmt.Sscanf(numbers, "%d/%d", &from, &to); err != nil {
+		return logical.ErrorResponse("the path must be %s/<from>/<to>", door), nil
 	}
-	return nil, l.fill(ctx, req, from, to)
+	return nil, l.each(ctx, req, from, to, write)
 }
 
 // heap returns what is left of the heap after a collection. What the first one
@@ -66,7 +76,8 @@ func heap() uint64 {
 	return stats.HeapAlloc
 }
 
-func (l *loader) fill(ctx context.Context, req *logical.Request, from, to int) error {
+// each sends the engine the write of each filling secret, on behalf of a request.
+func (l *loader) each(ctx context.Context, req *logical.Request, from, to int, write func(path, name string) (string, map[string]any)) error {
 	// Integrated storage commits what comes at the same time together.
 	const writers = 64
 	errs := make([]error, writers)
@@ -77,7 +88,8 @@ func (l *loader) fill(ctx context.Context, req *logical.Request, from, to int) e
 			// for one goroutine.
 			ctx := logical.IndexStateContext(ctx, &logical.WALState{})
 			for i := from + w; i < to && errs[w] == nil; i += writers {
-				errs[w] = l.write(ctx, req, i)
+				path, data := write(sample.Filling(i))
+				errs[w] = l.write(ctx, req, fmt.Sprintf("%s-%d", req.ID, i), path, data)
 			}
 		})
 	}
@@ -85,13 +97,12 @@ func (l *loader) fill(ctx context.Context, req *logical.Request, from, to int) e
 	return errors.Join(errs...)
 }
 
-func (l *loader) write(ctx context.Context, req *logical.Request, i int) error {
-	path, name := sample.Filling(i)
+func (l *loader) write(ctx context.Context, req *logical.Request, id, path string, data map[string]any) error {
 	resp, err := l.Backend.HandleRequest(ctx, &logical.Request{
-		ID:          fmt.Sprintf("%s-%d", req.ID, i),
+		ID:          id,
 		Operation:   logical.CreateOperation,
-		Path:        "secrets/" + path,
-		Data:        map[string]any{"value": sample.Value(name)},
+		Path:        path,
+		Data:        data,
 		Storage:     req.Storage,
 		MountPoint:  req.MountPoint,
 		DisplayName: req.DisplayName,
