@@ -28,7 +28,12 @@ type status struct {
 	Outbox    map[string]struct {
 		Dead int `json:"dead"`
 	} `json:"outbox"`
-	Counters map[string]uint64 `json:"counters"`
+	Stoppable *struct {
+		Watched   int `json:"watched"`
+		Unwatched int `json:"unwatched"`
+	} `json:"stoppable"` // null while the engine still reads what runs
+	Unacknowledged []unacknowledged  `json:"unacknowledged"`
+	Counters       map[string]uint64 `json:"counters"`
 }
 
 // An attention is an entry whose rotation wants some, and why.
@@ -39,6 +44,12 @@ type attention struct {
 	Version    int       `json:"version"`
 	Executions int       `json:"executions"`
 	LastError  string    `json:"last_error"`
+}
+
+// An unacknowledged is an incident that waits for executions.
+type unacknowledged struct {
+	ID         string `json:"incident_id"`
+	Executions int    `json:"executions"`
 }
 
 type expiry struct {
@@ -79,8 +90,10 @@ func newStatus(mount *string) *cobra.Command {
 const statusHelp = `
 Show the secrets and groups that have expired or expire within 7 days, and the
 rotations that are due, wait for executions, fail or need a person, at most 100
-of each, how many notifications nobody took, and what was read since the engine
-was started on this node. The token needs read on status.
+of each; how many executions could be stopped now, because somebody watches them;
+incidents that wait for executions, and notifications that were given up. Counts
+are of what was read since the engine was started on this node. The token needs
+read on status.
 
 Exit codes: 0 the status was read, 2 it was not.
 `
@@ -112,6 +125,15 @@ func (s *status) print(w io.Writer, now time.Time) error {
 		for _, item := range list.items {
 			printRow(t, "", item.Path+"  "+list.why(item))
 		}
+	}
+	stoppable := "not known yet: the engine is still reading what runs"
+	if x := s.Stoppable; x != nil {
+		stoppable = fmt.Sprintf("%d of %d executions", x.Watched, x.Watched+x.Unwatched)
+	}
+	printRow(t, "Stoppable", stoppable)
+	printRow(t, "Waiting", strconv.Itoa(len(s.Unacknowledged)))
+	for _, u := range s.Unacknowledged {
+		printRow(t, "", fmt.Sprintf("incident %s  %d executions have not acknowledged", u.ID, u.Executions))
 	}
 	printRow(t, "Unsent", s.deadLetters())
 	return t.Flush()
