@@ -204,7 +204,7 @@ func (b *backend) beginByRotator(ctx context.Context, s logical.Storage, a scope
 	if name == "" {
 		return nil, badRequest("%s has no rotator: send the new value, or name a rotator in schedules/%s", a.Path(), a.Path())
 	}
-	settings, err := requireRotator(ctx, s, name)
+	settings, err := b.requireRotator(ctx, s, name)
 	if err != nil {
 		return nil, err
 	}

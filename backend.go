@@ -43,7 +43,8 @@ type backend struct {
 	worker     atomic.Pointer[worker]
 	// periodicDue says that Vault has called since the worker's last pass.
 	periodicDue atomic.Bool
-	kickIsDue   atomic.Bool // the worker is kicked in a while
+	kickIsDue   atomic.Bool          // the worker is kicked in a while
+	anyNotifier atomic.Pointer[bool] // there is a notifier; nil: it has to be looked
 	started     time.Time
 	counts      counts
 	cleaned     chan struct{} // closed by clean: nobody waits any longer
@@ -54,11 +55,12 @@ type backend struct {
 	expiriesTold    map[string]string // the same for the expiries that were told of, by path
 
 	// Locks are taken in this order.
-	configLock  sync.RWMutex           // config, against entries written into an environment that goes
-	folderLocks []*locksutil.LockEntry // the index of places, against entries written into a place that goes
-	entryLocks  []*locksutil.LockEntry // one entry from its Get to its Put
-	saltLock    sync.Mutex             // the making of the salt
-	stopLock    sync.Mutex             // orders to stop and holds, from the look for an earlier one to the Put
+	configLock   sync.RWMutex           // config, against entries written into an environment that goes
+	folderLocks  []*locksutil.LockEntry // the index of places, against entries written into a place that goes
+	entryLocks   []*locksutil.LockEntry // one entry from its Get to its Put
+	saltLock     sync.Mutex             // the making of the salt
+	notifierLock sync.Mutex             // whether there are notifiers, from the look to the note of it
+	stopLock     sync.Mutex             // orders to stop and holds, from the look for an earlier one to the Put
 }
 
 // counts are what status shows of the requests since the start.
@@ -168,7 +170,10 @@ func (b *backend) initialize(ctx context.Context, req *logical.InitializationReq
 // invalidate forgets an entry that another node changed.
 func (b *backend) invalidate(_ context.Context, key string) {
 	b.cache.drop(key)
-	if strings.HasPrefix(key, stopPrefix) {
+	switch {
+	case strings.HasPrefix(key, stopPrefix):
 		b.stops.forget()
+	case strings.HasPrefix(key, notifierPrefix):
+		b.anyNotifier.Store(nil)
 	}
 }

@@ -52,7 +52,7 @@ func (b *backend) keep(ctx context.Context, s logical.Storage, a scope.Address) 
 
 // callKeep calls the far side. Its error can be shown.
 func (b *backend) callKeep(ctx context.Context, s logical.Storage, v *version) (next, end time.Time, err error) {
-	settings, err := getRotator(ctx, s, v.Rotator)
+	settings, err := b.getRotator(ctx, s, v.Rotator)
 	if err != nil || settings == nil {
 		return next, end, errors.New("its rotator cannot be read")
 	}

@@ -86,16 +86,19 @@ func (b *backend) sendNotices(ctx context.Context, s logical.Storage, a scope.Ad
 	return err
 }
 
-// keepNotices drops what nobody wants to be told.
-func (b *backend) keepNotices(ctx context.Context, s logical.Storage, e *secretEntry) error {
+// takeNotices takes off the entry what no notifier wants to be told: only Vault's
+// own events say it then.
+func (b *backend) takeNotices(ctx context.Context, s logical.Storage, e *secretEntry) ([]notice, error) {
 	if len(e.Notices) == 0 {
-		return nil
+		return nil, nil
 	}
 	wanted, err := b.notifying(ctx, s)
-	if err == nil && !wanted {
-		e.Notices = nil
+	if wanted || err != nil {
+		return nil, err
 	}
-	return err
+	taken := e.Notices
+	e.Notices = nil
+	return taken, nil
 }
 
 // tellDue tells that a rotation is due, once for each slot.

@@ -160,5 +160,8 @@ func (b *backend) putNotifier(ctx context.Context, s logical.Storage, name strin
 	if err := e.validate(outbound.Hosts(c.AllowedHosts)); err != nil {
 		return err
 	}
+	b.notifierLock.Lock()
+	defer b.notifierLock.Unlock()
+	defer b.anyNotifier.Store(nil)
 	return cachedPut(ctx, b.cache, s, notifierKey(name), e, e.stored())
 }

@@ -234,8 +234,18 @@ func (b *backend) notify(ctx context.Context, s logical.Storage, n notification)
 
 // notifying reports whether there is anybody to tell.
 func (b *backend) notifying(ctx context.Context, s logical.Storage) (bool, error) {
+	if known := b.anyNotifier.Load(); known != nil {
+		return *known, nil
+	}
+	b.notifierLock.Lock()
+	defer b.notifierLock.Unlock()
 	names, err := listKeys(ctx, s, notifierPrefix)
-	return len(names) > 0, err
+	if err != nil {
+		return false, err
+	}
+	any := len(names) > 0
+	b.anyNotifier.Store(&any)
+	return any, nil
 }
 
 // putOutbox stores an entry and has it delivered. The caller holds q.store.

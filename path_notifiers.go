@@ -227,6 +227,9 @@ func (b *backend) notifierDelete(ctx context.Context, req *logical.Request, d *f
 		if err := b.deleteOutbox(ctx, req.Storage, q); err != nil {
 			return err
 		}
+		b.notifierLock.Lock()
+		defer b.notifierLock.Unlock()
+		defer b.anyNotifier.Store(nil)
 		return cachedDelete(ctx, b.cache, req.Storage, notifierKey(name))
 	}))
 }

@@ -119,7 +119,7 @@ func (b *backend) rotatorExists(ctx context.Context, req *logical.Request, d *fr
 	if err != nil {
 		return false, nil
 	}
-	e, err := getRotator(ctx, req.Storage, name)
+	e, err := b.getRotator(ctx, req.Storage, name)
 	return e != nil, err
 }
 
@@ -133,7 +133,7 @@ func (b *backend) rotatorWrite(ctx context.Context, req *logical.Request, d *fra
 	lock := b.lockEntry(rotatorKey(name))
 	lock.Lock()
 	defer lock.Unlock()
-	e, err := getRotator(ctx, req.Storage, name)
+	e, err := b.getRotator(ctx, req.Storage, name)
 	if err != nil {
 		return respond(err)
 	}
@@ -229,7 +229,7 @@ func (b *backend) rotatorRead(ctx context.Context, req *logical.Request, d *fram
 	if err != nil {
 		return respond(err)
 	}
-	e, err := getRotator(ctx, req.Storage, name)
+	e, err := b.getRotator(ctx, req.Storage, name)
 	if err != nil {
 		return respond(err)
 	}
@@ -251,7 +251,7 @@ func (b *backend) rotatorDelete(ctx context.Context, req *logical.Request, d *fr
 	if len(users) > 0 {
 		return respond(conflict("the rotator %s is used by %s: change those first", name, some(users)))
 	}
-	return respond(deleteKey(ctx, req.Storage, rotatorKey(name)))
+	return respond(cachedDelete(ctx, b.cache, req.Storage, rotatorKey(name)))
 }
 
 // some names the first few of many.

@@ -144,7 +144,7 @@ func (b *backend) checkScheduleRotator(ctx context.Context, s logical.Storage, d
 	if err := scope.CheckSegment(name); err != nil {
 		return badRequest("rotator %s", err)
 	}
-	e, err := requireRotator(ctx, s, name)
+	e, err := b.requireRotator(ctx, s, name)
 	if err == nil && chain != "" && e.Type != rotator.Webhook {
 		return badRequest("rotation_chain needs a rotator of type %s, and %s is of type %s", rotator.Webhook, name, e.Type)
 	}

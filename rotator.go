@@ -45,13 +45,13 @@ func (e *rotatorEntry) stored() storedRotator {
 	return s
 }
 
-func getRotator(ctx context.Context, s logical.Storage, name string) (*rotatorEntry, error) {
-	stored, err := getJSON[storedRotator](ctx, s, rotatorKey(name))
+// getRotator returns the rotator of that name, or nil. It is a copy.
+func (b *backend) getRotator(ctx context.Context, s logical.Storage, name string) (*rotatorEntry, error) {
+	stored, err := cachedGet[storedRotator](ctx, b.cache, s, rotatorKey(name))
 	if stored == nil || err != nil {
 		return nil, err
 	}
-	e := &stored.rotatorEntry
-	e.Secrets = map[string]any{}
+	e := &rotatorEntry{stored.Type, maps.Clone(stored.Settings), map[string]any{}}
 	for name, secret := range stored.SecretTexts {
 		switch secret := secret.(type) {
 		case string:
@@ -75,6 +75,8 @@ func (b *backend) putRotator(ctx context.Context, s logical.Storage, name string
 	if _, err := b.build(ctx, s, e); err != nil {
 		return badRequest("%s", err)
 	}
+	// What is read back has gone through JSON: the cache is to hold that too.
+	defer b.cache.drop(rotatorKey(name))
 	_, err := putJSON(ctx, s, rotatorKey(name), e.stored())
 	return err
 }
@@ -133,8 +135,8 @@ func (b *backend) build(ctx context.Context, s logical.Storage, e *rotatorEntry)
 }
 
 // requireRotator returns a rotator that a schedule or a rotation names.
-func requireRotator(ctx context.Context, s logical.Storage, name string) (*rotatorEntry, error) {
-	e, err := getRotator(ctx, s, name)
+func (b *backend) requireRotator(ctx context.Context, s logical.Storage, name string) (*rotatorEntry, error) {
+	e, err := b.getRotator(ctx, s, name)
 	if err == nil && e == nil {
 		return nil, badRequest("there is no rotator %s: write rotators/%s first", name, name)
 	}

@@ -107,13 +107,20 @@ func (b *backend) changeSecret(ctx context.Context, s logical.Storage, a scope.A
 		}
 		return e, err
 	}
-	if err := b.keepNotices(ctx, s, e); err != nil {
+	events, err := b.takeNotices(ctx, s, e)
+	if err != nil {
 		return e, err
 	}
 	if requestID != "" {
 		e.RequestID, e.UpdatedAt = requestID, b.now()
 	}
-	return e, b.putSecretLocked(ctx, s, a, e, created, before)
+	if err := b.putSecretLocked(ctx, s, a, e, created, before); err != nil {
+		return e, err
+	}
+	for i := range events {
+		b.sendEvent(ctx, events[i].notification())
+	}
+	return e, nil
 }
 
 // errUnchanged says that there is nothing to store.

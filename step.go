@@ -160,7 +160,7 @@ func noteFailure(reason string) func(*secretEntry) error {
 // callRotator does one step at the far side, and says whether the rotator has to
 // keep the version alive. Its error can be shown.
 func (b *backend) callRotator(ctx context.Context, s logical.Storage, a scope.Address, r rotation.Rotation, job *rotator.Job) (keeps bool, err error) {
-	settings, err := getRotator(ctx, s, r.Rotator)
+	settings, err := b.getRotator(ctx, s, r.Rotator)
 	if err != nil {
 		return false, errors.New("its rotator cannot be read")
 	}

@@ -77,6 +77,7 @@ func main() {
 	flag.StringVar(&o.storage, "storage", "raft", "Vault's storage: raft or inmem")
 	flag.StringVar(&o.results, "results", "bench", "the `directory` that gets the figures as JSON")
 	flag.IntVar(&o.held, "held", 100_000, "executions that live at the same time")
+	flag.IntVar(&o.bursts, "bursts", o.bursts, "bursts of rotations")
 	flag.StringVar(&o.part, "only", "", "the one `part` to measure: reads, executions or rotations")
 	flag.IntVar(&o.due, "due", 10_000, "rotations that are due at one moment")
 	flag.IntVar(&o.waiting, "waiting", 100_000, "schedules of which none is due")
@@ -87,7 +88,7 @@ func main() {
 	quick := flag.Bool("quick", false, "only see that the benchmark runs: small numbers, one short round, no file")
 	flag.Parse()
 	if o.clients < 1 || o.rounds < 1 || o.duration <= 0 ||
-		o.held < 1 || o.due < 1 || o.waiting < o.starts || o.rate < 1 || o.storage != "inmem" && o.storage != "raft" ||
+		o.held < 1 || o.bursts < 1 || o.due < 1 || o.waiting < o.starts || o.rate < 1 || o.storage != "inmem" && o.storage != "raft" ||
 		o.part != "" && !slices.ContainsFunc(parts, func(p part) bool { return p.name == o.part }) {
 		flag.Usage()
 		os.Exit(2)
