@@ -142,7 +142,7 @@ func (b *backend) stopHolders(ctx context.Context, s logical.Storage, a scope.Ad
 	if !e.Stopping {
 		return nil
 	}
-	if !b.executions.isReady() {
+	if !b.executions.isReady() || !b.incidents.isLoaded() {
 		b.rotations.later(a, b.now().Add(time.Second))
 		return nil
 	}

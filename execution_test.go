@@ -2,6 +2,7 @@ package agentchains
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -60,7 +61,7 @@ func (r *run) state() string {
 // settle waits until the worker has read what is stored.
 func (e *env) settle() {
 	e.Helper()
-	if err := e.b.loadExecutions(e.Context(), e.s); err != nil {
+	if err := errors.Join(e.b.loadExecutions(e.Context(), e.s), e.b.loadIncidents(e.Context(), e.s)); err != nil {
 		e.Fatal(err)
 	}
 }

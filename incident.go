@@ -129,6 +129,9 @@ func (x *incidents) begin(head incidentEntry, hit []killed, listed bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	o := x.openedLocked(head)
+	for _, a := range head.Alerts {
+		o.Alerts = withAlert(o.Alerts, a)
+	}
 	for _, k := range hit {
 		o.noteLocked(k)
 	}
@@ -145,7 +148,7 @@ func (o *openIncident) noteLocked(k killed) {
 	} else if o.executions[i].State == acknowledged && k.State != acknowledged {
 		return
 	} else {
-		k.OrderedAt, k.Told = o.executions[i].OrderedAt, o.executions[i].Told
+		k.OrderedAt, k.Told = o.executions[i].OrderedAt, cmp.Or(o.executions[i].Told, k.Told)
 		o.executions[i] = k
 	}
 	o.dirty[i/partSize], o.stale = true, true
@@ -188,6 +191,17 @@ func (x *incidents) unacknowledged() []any {
 // settled reports whether nothing about the incident will change by itself.
 func (o *openIncident) settled() bool {
 	return o.Listed && !slices.ContainsFunc(o.executions, func(k killed) bool { return k.State == unacknowledged || k.Told != k.event() })
+}
+
+// isOpen reports whether there may be more to note about an incident. One that is
+// not here may not have been read yet since the start.
+func (b *backend) isOpen(head *incidentEntry) bool {
+	b.incidents.mu.Lock()
+	defer b.incidents.mu.Unlock()
+	if o := b.incidents.open[head.ID]; o != nil {
+		return !o.settled()
+	}
+	return !head.Listed || head.Counts[string(unacknowledged)] > 0
 }
 
 func getIncident(ctx context.Context, s logical.Storage, id string) (*incidentEntry, error) {
@@ -429,10 +443,7 @@ func (b *backend) deleteIncident(ctx context.Context, s logical.Storage, id stri
 	if err != nil {
 		return err
 	}
-	b.incidents.mu.Lock()
-	open := b.incidents.open[id]
-	b.incidents.mu.Unlock()
-	if open != nil && !open.settled() {
+	if head != nil && b.isOpen(head) {
 		return conflict("incident %s is not over: executions may still acknowledge", id)
 	}
 	b.incidents.mu.Lock()

@@ -85,7 +85,7 @@ func (b *backend) incidentRead(ctx context.Context, req *logical.Request, d *fra
 		counts[state] = n
 	}
 	state := "closed"
-	if !head.Listed || head.Counts[string(unacknowledged)] > 0 {
+	if b.isOpen(head) {
 		state = "open"
 	}
 	return &logical.Response{Data: map[string]any{

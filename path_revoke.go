@@ -166,7 +166,7 @@ func (b *backend) revokeRunners(ctx context.Context, req *logical.Request, d *fr
 		if !b.executions.isReady() {
 			return respond(errIndexNotReady())
 		}
-		return b.revokeAnswer("", b.executions.matching(e.matches), nil), nil
+		return b.revokeAnswer("", b.executions.matching(e.matches)), nil
 	}
 	if kind == stopExecution {
 		if known, err := getExecution(ctx, req.Storage, target); known == nil || err != nil {
@@ -191,11 +191,12 @@ func (b *backend) revokeRunners(ctx context.Context, req *logical.Request, d *fr
 		b.stops.forget() // it may have been stored all the same
 		return respond(err)
 	}
-	b.stops.put(e)
+	// Told before the worker hears of it, so that the answer can say who was.
 	hit := b.executions.order(b.executions.matching(e.matches), e.order())
+	b.stops.put(e)
 	b.incidents.begin(e.incident(), hit, false)
 	b.storeSoon(ctx, req.Storage, e.ID)
-	return b.revokeAnswer(e.ID, killedIDs(hit), hit), nil
+	return b.revokeAnswer(e.ID, killedIDs(hit)), nil
 }
 
 // storeSoon stores an incident that was just opened, so that it can be read at
@@ -223,7 +224,7 @@ func (b *backend) revokeAgain(ctx context.Context, s logical.Storage, first inci
 	if err != nil {
 		return respond(err)
 	}
-	return b.revokeAnswer(first.ID, killedIDs(hit), hit), nil
+	return b.revokeAnswer(first.ID, killedIDs(hit)), nil
 }
 
 // firstHit returns what an earlier revocation has hit. Its incident may not have
@@ -240,18 +241,13 @@ func (b *backend) firstHit(ctx context.Context, s logical.Storage, first inciden
 	return append([]killed{}, hit...), nil
 }
 
-// revokeAnswer says what is hit, or would be. Of executions that are only ids,
-// the index says whose they are.
-func (b *backend) revokeAnswer(incident string, ids []string, hit []killed) *logical.Response {
+// revokeAnswer says what is hit, or without an incident what would be. Of what has
+// ended since, it does not say whose it was.
+func (b *backend) revokeAnswer(incident string, ids []string) *logical.Response {
 	agents, chains := map[string]bool{}, map[string]bool{}
-	for _, k := range hit {
-		agents[k.Environment+"/"+k.Chain+"/"+k.Agent], chains[k.Chain] = true, true
-	}
-	if hit == nil {
-		for _, id := range ids {
-			if agent := b.executions.agentOf(id); agent != nil {
-				agents[agent.path], chains[agent.chain] = true, true
-			}
+	for _, id := range ids {
+		if agent := b.executions.agentOf(id); agent != nil {
+			agents[agent.path], chains[agent.chain] = true, true
 		}
 	}
 	data := map[string]any{

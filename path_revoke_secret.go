@@ -63,7 +63,7 @@ func (b *backend) revokeSecret(ctx context.Context, req *logical.Request, d *fra
 			return respond(errIndexNotReady())
 		}
 		v.Versions = known.revocable(asked)
-		return b.revokedAnswer(ctx, req.Storage, a, v, nil)
+		return b.revokedAnswer(ctx, req.Storage, a, v, "", b.holdersOf(a, v.Versions))
 	}
 	defer b.executions.closePins(pin{Path: a.Path()})()
 	var first *emergency
@@ -75,9 +75,7 @@ func (b *backend) revokeSecret(ctx context.Context, req *logical.Request, d *fra
 		if err := v.check(e, a, asked); err != nil {
 			return err
 		}
-		for _, number := range v.Versions {
-			v.holders = append(v.holders, b.executions.heldBy(pin{a.Path(), number})...)
-		}
+		v.holders = b.holdersOf(a, v.Versions) // nobody pins them any more
 		e.revoke(v, b.now())
 		return nil
 	})
@@ -90,16 +88,12 @@ func (b *backend) revokeSecret(ctx context.Context, req *logical.Request, d *fra
 		if err != nil {
 			return respond(err)
 		}
-		return b.revokedAnswer(ctx, req.Storage, a, v, hit)
+		return b.revokedAnswer(ctx, req.Storage, a, v, v.ID, killedIDs(hit))
 	}
-	hit := []killed{}
-	for _, number := range v.Versions {
-		ids := b.executions.heldBy(pin{a.Path(), number})
-		hit = append(hit, b.executions.order(ids, v.order(a))...)
-	}
-	b.incidents.begin(v.incident(a), hit, false)
+	// The worker may have been faster: what it told is in the incident already.
+	b.incidents.begin(v.incident(a), b.executions.order(v.holders, v.order(a)), false)
 	b.storeSoon(ctx, req.Storage, v.ID)
-	return b.revokedAnswer(ctx, req.Storage, a, v, hit)
+	return b.revokedAnswer(ctx, req.Storage, a, v, v.ID, v.holders)
 }
 
 // wantedRevocation is what the request asks for.
@@ -151,19 +145,20 @@ func (v *revocation) check(e *secretEntry, a scope.Address, asked []int) error {
 	return nil
 }
 
-// revokedAnswer says what was hit, or without hit what would be.
-func (b *backend) revokedAnswer(ctx context.Context, s logical.Storage, a scope.Address, v *revocation, hit []killed) (*logical.Response, error) {
-	ids := killedIDs(hit)
-	incident := v.ID
-	if hit == nil {
-		incident = ""
-		for _, number := range v.Versions {
-			ids = append(ids, b.executions.heldBy(pin{a.Path(), number})...)
-		}
-		slices.Sort(ids)
-		ids = slices.Compact(ids)
+// holdersOf returns the executions that hold versions of an entry, as far as they
+// are known.
+func (b *backend) holdersOf(a scope.Address, versions []int) []string {
+	var ids []string
+	for _, number := range versions {
+		ids = append(ids, b.executions.heldBy(pin{a.Path(), number})...)
 	}
-	resp := b.revokeAnswer(incident, ids, hit)
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// revokedAnswer says what was hit, or without an incident what would be.
+func (b *backend) revokedAnswer(ctx context.Context, s logical.Storage, a scope.Address, v *revocation, incident string, ids []string) (*logical.Response, error) {
+	resp := b.revokeAnswer(incident, ids)
 	known, err := b.readers.of(ctx, s, a)
 	if err != nil {
 		return respond(err)

@@ -199,7 +199,7 @@ func (b *backend) tellAll(ctx context.Context, s logical.Storage) error {
 	if err := b.requireStops(ctx, s); err != nil {
 		return err
 	}
-	if !b.executions.isReady() {
+	if !b.executions.isReady() || !b.incidents.isLoaded() {
 		return nil
 	}
 	for _, e := range b.stops.all() {

@@ -33,8 +33,8 @@ func TestRunnerIsToldToStop(t *testing.T) {
 			t.Errorf("process %d is no orphan: its parent is %d, %v", orphan, of, err)
 		}
 		id := e.only(test.agent)
-		e.write("revoke/execution/"+id, data{"reason": "the key leaked"})
-		p.stopped(75, "the key leaked (by token)")
+		answer := e.write("revoke/execution/"+id, data{"reason": "the key leaked"})
+		p.stopped(75, fmt.Sprintf("the key leaked (by token) (incident %s)", answer["incident_id"]))
 		e.gone(orphan, child)
 		x := e.inspect(test.agent, id)
 		ack, acknowledged := x["ack"].(data)
@@ -88,10 +88,10 @@ func TestRunnerIsKilled(t *testing.T) {
 	e.isIn("expired", deployer, id)
 }
 
-// gate is a way to Vault that can be closed.
+// gate is a way, as to Vault, that can be closed.
 type gate struct {
 	net.Listener
-	vault string
+	behind string
 
 	mu     sync.Mutex // guards all below
 	state  gateState
@@ -107,17 +107,24 @@ const (
 	silent           // they stay, and nothing passes
 )
 
-// behindGate returns the mount seen through a gate.
-func (e *engine) behindGate() (*engine, *gate) {
+// newGate returns a gate before what listens at an address.
+func (e *engine) newGate(address string) *gate {
 	e.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	e.must(err)
-	g := &gate{Listener: l, vault: strings.TrimPrefix(e.client.Address(), "http://")}
+	g := &gate{Listener: l, behind: address}
 	done := make(chan struct{})
 	go func() { defer close(done); g.serve() }()
 	e.Cleanup(func() { l.Close(); g.set(shut); <-done })
+	return g
+}
+
+// behindGate returns the mount seen through a gate.
+func (e *engine) behindGate() (*engine, *gate) {
+	e.Helper()
+	g := e.newGate(strings.TrimPrefix(e.client.Address(), "http://"))
 	behind := e.as(e.client.Token())
-	e.must(behind.client.SetAddress("http://" + l.Addr().String()))
+	e.must(behind.client.SetAddress("http://" + g.Addr().String()))
 	return behind, g
 }
 
@@ -136,11 +143,11 @@ func (g *gate) serve() {
 	}
 }
 
-// admit connects to Vault for a connection that may pass.
+// admit connects to what is behind for a connection that may pass.
 func (g *gate) admit(conn net.Conn) net.Conn {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	back, err := net.Dial("tcp", g.vault)
+	back, err := net.Dial("tcp", g.behind)
 	if err != nil || g.state == shut {
 		g.turned++
 		conn.Close()
