@@ -12,8 +12,14 @@ import (
 	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/scope"
 )
 
-// advanceBatch bounds how many entries are looked at before others have a turn.
-const advanceBatch = 100
+const (
+	// advanceBatch bounds how many entries are looked at before what has happened
+	// meanwhile has a turn, which is to be noticed within a second.
+	advanceBatch = 20
+	// restRatio is how much longer than it works the worker rests when more than a
+	// batch is due: whoever reads meanwhile is to notice little of it.
+	restRatio = 3
+)
 
 // advanceRotations looks at the entries whose time has come, or that something
 // happened to, and reports whether there are more.
@@ -23,11 +29,18 @@ func (b *backend) advanceRotations(ctx context.Context, s logical.Storage) (more
 	}
 	due, more := b.rotations.due(b.now(), advanceBatch)
 	for i, a := range due {
+		begun := time.Now()
 		if err := b.advance(ctx, s, a); err != nil {
 			for _, left := range due[i:] {
 				b.rotations.touch(left)
 			}
 			return false, err
+		}
+		if more {
+			select {
+			case <-ctx.Done():
+			case <-time.After(restRatio * time.Since(begun)):
+			}
 		}
 	}
 	return more, nil
