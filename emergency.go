@@ -138,7 +138,11 @@ func (b *backend) listEmergencies(ctx context.Context, s logical.Storage, a scop
 		if err != nil {
 			return err
 		}
-		b.incidents.begin(m.incident(a), hit, true)
+		b.incidents.begin(m.incident(a), hit, false)
+		if err := b.dropUnstarted(ctx, s, m.ID); err != nil {
+			return err
+		}
+		b.incidents.begin(m.incident(a), nil, true)
 		if err := b.storeIncident(ctx, s, m.ID); err != nil {
 			return err
 		}

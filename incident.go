@@ -138,6 +138,63 @@ func (x *incidents) begin(head incidentEntry, hit []killed, listed bool) {
 	o.Listed, o.stale = o.Listed || listed, true
 }
 
+// dropUnstarted takes executions off an incident whose start was refused after
+// all: they were told to stop before they were stored, and never were.
+func (b *backend) dropUnstarted(ctx context.Context, s logical.Storage, incident string) error {
+	for _, id := range b.incidents.waiting(incident) {
+		started, err := b.wasStarted(ctx, s, id)
+		if err != nil {
+			return err
+		}
+		if !started {
+			b.incidents.drop(incident, id)
+		}
+	}
+	return nil
+}
+
+// wasStarted reports whether an execution is stored. One whose start is under way
+// is waited for.
+func (b *backend) wasStarted(ctx context.Context, s logical.Storage, id string) (bool, error) {
+	lock := b.lockEntry(liveExecutionKey(id))
+	lock.RLock()
+	defer lock.RUnlock()
+	e, err := getExecution(ctx, s, id)
+	return e != nil, err
+}
+
+// waiting returns the executions that have not acknowledged.
+func (x *incidents) waiting(incident string) []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var ids []string
+	if o := x.open[incident]; o != nil {
+		for i := range o.executions {
+			if o.executions[i].State == unacknowledged {
+				ids = append(ids, o.executions[i].ID)
+			}
+		}
+	}
+	return ids
+}
+
+func (x *incidents) drop(incident, id string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	o := x.open[incident]
+	if o == nil {
+		return
+	}
+	o.executions = slices.DeleteFunc(o.executions, func(k killed) bool { return k.ID == id })
+	for i := range o.executions {
+		o.index[o.executions[i].ID] = i
+		o.dirty[i/partSize] = true
+	}
+	delete(o.index, id)
+	delete(o.dirty, (len(o.executions)+partSize-1)/partSize)
+	o.stale = true
+}
+
 // noteLocked keeps what became of an execution.
 func (o *openIncident) noteLocked(k killed) {
 	i, known := o.index[k.ID]

@@ -230,7 +230,11 @@ func (b *backend) tell(ctx context.Context, s logical.Storage, e *stopEntry) err
 	if err != nil {
 		return err
 	}
-	b.incidents.begin(e.incident(), hit, true)
+	b.incidents.begin(e.incident(), hit, false)
+	if err := b.dropUnstarted(ctx, s, e.ID); err != nil {
+		return err
+	}
+	b.incidents.begin(e.incident(), nil, true)
 	if err := b.storeIncident(ctx, s, e.ID); err != nil {
 		return err
 	}
