@@ -1,0 +1,220 @@
+package redact
+
+import (
+	"cmp"
+	"io"
+	"slices"
+	"strings"
+)
+
+// maxWrite is how much of a Write is looked at in one go.
+const maxWrite = 32 << 10
+
+// Options change what a Writer does.
+type Options struct {
+	// Strict makes Flush hold back what a Write holds back.
+	Strict bool
+	// OnFinding is called for each finding, by Write or Close, in the order of
+	// offsets.
+	OnFinding func(Finding)
+}
+
+// Writer redacts what is written to it. It holds back what may be the beginning
+// of a form, 16 KiB at most, so it must be closed. It is for one goroutine.
+type Writer struct {
+	to      io.Writer
+	set     *Set
+	options Options
+	err     error
+
+	buf    []byte // from the first byte that is not decided
+	offset int64  // of buf in the input
+	sent   int    // of buf, released by Flush
+	open   span
+	before [2]bool // the views of buf begin within a word
+	parser parser  // state in which buf begins
+
+	scan scanner
+	out  []byte
+}
+
+// span is a redacted range that may still grow.
+type span struct {
+	active bool
+	marked bool // its marker is out
+	start  int64
+	end    int // in buf
+	hits   []hit
+}
+
+// hit is a secret in a span, with its longest match.
+type hit struct {
+	secret   *Secret
+	encoding encoding
+	size     int
+}
+
+// NewWriter returns a Writer that redacts the secrets of set and writes to w.
+func NewWriter(w io.Writer, set *Set, o Options) *Writer {
+	return &Writer{to: w, set: set, options: o}
+}
+
+// Write redacts p. An error is that of the writer behind, and stays.
+func (w *Writer) Write(p []byte) (int, error) {
+	written := 0
+	for written < len(p) && w.err == nil {
+		n := min(len(p)-written, maxWrite)
+		w.buf = append(w.buf, p[written:written+n]...)
+		w.advance(false)
+		written += n
+	}
+	return written, w.err
+}
+
+// Close writes what was held back, redacted. It does not close the writer behind.
+func (w *Writer) Close() error {
+	if w.err == nil {
+		w.advance(true)
+	}
+	return w.err
+}
+
+// Flush is for when no input has come for a while. It writes the marker of a
+// range that may still grow, and up to 3 bytes of what may be the beginning of
+// a form, if that is no more than a tenth of any form. The rest of the form is
+// still redacted when it comes. A strict Writer ignores Flush.
+func (w *Writer) Flush() error {
+	if w.options.Strict || w.err != nil {
+		return w.err
+	}
+	if w.open.active {
+		w.mark()
+		w.sent = max(w.sent, w.open.end)
+	}
+	if held := len(w.buf) - w.sent; held > 0 && held <= min(3, w.set.now.Load().shortest/10) {
+		w.out = append(w.out, w.buf[w.sent:]...)
+		w.sent = len(w.buf)
+	}
+	w.send(w.out)
+	return w.err
+}
+
+// advance decides as much of buf as it can, and writes it.
+func (w *Writer) advance(final bool) {
+	s := &w.scan
+	s.set, s.final = w.set.now.Load(), final
+	s.found = s.found[:0]
+	s.view.fill(w.buf, text, false)
+	s.view.inWord = w.before[0]
+	live := s.scan()
+	if w.parser != text || find(w.buf, 0, esc) < len(w.buf) {
+		// A terminal sequence may be part of a value, or stand in the middle of it.
+		s.view.fill(w.buf, w.parser, true)
+		s.view.inWord = w.before[1]
+		live = min(live, s.scan())
+		slices.SortStableFunc(s.found, func(a, b match) int { return cmp.Compare(a.start, b.start) })
+	}
+	for _, m := range s.found {
+		if m.start < live {
+			w.cover(m)
+		}
+	}
+	if w.open.active && w.open.end <= live {
+		w.close()
+	}
+	clear := w.buf[min(w.sent, live):live]
+	switch {
+	case w.open.active:
+		w.send(w.out)
+	case len(w.out) == 0:
+		w.send(clear)
+	default:
+		w.out = append(w.out, clear...)
+		w.send(w.out)
+	}
+	w.forget(live)
+}
+
+// cover redacts a match. They come in the order of their starts.
+func (w *Writer) cover(m match) {
+	if w.open.active && m.start >= w.open.end {
+		w.close()
+	}
+	if !w.open.active {
+		w.out = append(w.out, w.buf[min(w.sent, m.start):m.start]...)
+		w.sent = max(w.sent, m.start)
+		w.open = span{active: true, start: w.offset + int64(m.start), hits: w.open.hits[:0]}
+	}
+	w.open.end = max(w.open.end, m.end)
+	for _, o := range m.owners {
+		at := slices.IndexFunc(w.open.hits, func(h hit) bool { return h.secret == o.secret })
+		switch {
+		case at < 0:
+			w.open.hits = append(w.open.hits, hit{o.secret, m.encoding, m.size})
+		case w.open.hits[at].size < m.size:
+			w.open.hits[at].encoding, w.open.hits[at].size = m.encoding, m.size
+		}
+	}
+}
+
+// close ends the open span.
+func (w *Writer) close() {
+	w.mark()
+	w.sent = max(w.sent, w.open.end)
+	w.open.active = false
+	if w.options.OnFinding == nil {
+		return
+	}
+	length := int(w.offset + int64(w.open.end) - w.open.start)
+	for _, h := range w.open.hits {
+		w.options.OnFinding(Finding{h.secret.Name, h.secret.Version, h.encoding.String(), w.open.start, length})
+	}
+}
+
+// mark writes the marker of the open span, with the names of its longest match.
+func (w *Writer) mark() {
+	if w.open.marked {
+		return
+	}
+	w.open.marked = true
+	slices.SortFunc(w.open.hits, func(a, b hit) int {
+		return cmp.Or(cmp.Compare(b.size, a.size), strings.Compare(a.secret.Name, b.secret.Name), cmp.Compare(a.secret.Version, b.secret.Version))
+	})
+	w.out = append(w.out, "[REDACTED:"...)
+	for i, h := range w.open.hits {
+		if h.size < w.open.hits[0].size {
+			break
+		}
+		if i > 0 && h.secret.Name == w.open.hits[i-1].secret.Name {
+			continue
+		}
+		if i > 0 {
+			w.out = append(w.out, ',')
+		}
+		w.out = append(w.out, h.secret.Name...)
+	}
+	w.out = append(w.out, ']')
+}
+
+// forget drops the first n bytes of buf, which are decided and, outside of the
+// open span, sent.
+func (w *Writer) forget(n int) {
+	if n == 0 {
+		return
+	}
+	first, state := w.buf[:n], w.parser.over(w.buf[:n])
+	word := isWord(first[n-1])
+	w.before = [2]bool{word, word && state == text}
+	w.parser = state
+	w.buf = w.buf[:copy(w.buf, w.buf[n:])]
+	w.offset += int64(n)
+	w.sent = max(0, w.sent-n)
+	w.open.end -= n
+}
+
+func (w *Writer) send(text []byte) {
+	if len(text) > 0 {
+		_, w.err = w.to.Write(text)
+	}
+	w.out = w.out[:0]
+}
