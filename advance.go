@@ -82,7 +82,7 @@ func (b *backend) advance(ctx context.Context, s logical.Storage, a scope.Addres
 func (b *backend) advanceOnce(ctx context.Context, s logical.Storage, a scope.Address, e *secretEntry) (changed bool, err error) {
 	r, now := e.Rotation, b.now()
 	if len(e.Notices) > 0 {
-		return true, b.sendNotices(ctx, s, a, e.Notices)
+		return true, b.sendNotices(ctx, s, a, e)
 	}
 	if e.keepDue(now) != nil {
 		b.start(s, a, b.keep)

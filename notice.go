@@ -71,7 +71,14 @@ func (n *notice) notification() notification {
 
 // sendNotices puts what is to be told into the outbox, and then takes it off the
 // entry: a crash between the two has it put there again, where its id is known.
-func (b *backend) sendNotices(ctx context.Context, s logical.Storage, a scope.Address, notices []notice) error {
+func (b *backend) sendNotices(ctx context.Context, s logical.Storage, a scope.Address, told *secretEntry) error {
+	notices := told.Notices
+	for i := range told.Emergencies {
+		// An incident lists its alerts, so it is there before the first of them.
+		if err := b.storeFirst(ctx, s, told.Emergencies[i].incident(a), told.Emergencies[i].Listed); err != nil {
+			return err
+		}
+	}
 	for i := range notices {
 		if err := b.notify(ctx, s, notices[i].notification()); err != nil {
 			return err
@@ -168,4 +175,16 @@ func (b *backend) tellExpiry(ctx context.Context, s logical.Storage, a scope.Add
 		return errUnchanged
 	})
 	return err
+}
+
+// storeFirst stores an incident that a crash kept from being written.
+func (b *backend) storeFirst(ctx context.Context, s logical.Storage, first incidentEntry, listed bool) error {
+	if listed {
+		return nil
+	}
+	if head, _, err := b.incident(ctx, s, first.ID); head != nil || err != nil {
+		return err
+	}
+	b.incidents.begin(first, nil, false)
+	return b.storeIncident(ctx, s, first.ID)
 }
