@@ -136,6 +136,7 @@ func (rs *rotations) noteLocked(a scope.Address, e *secretEntry, now time.Time) 
 		return
 	}
 	rs.setLocked(a, e.alarm(now), since, note)
+	rs.alarms[a].due = time.Time{}
 	if e.Schedule != nil && e.Rotation == nil {
 		rs.alarms[a].due = e.Schedule.NextRotationAt
 	}
@@ -163,7 +164,7 @@ func (rs *rotations) setLocked(a scope.Address, at, since time.Time, note string
 		item = &alarm{address: a, index: -1}
 		rs.alarms[a] = item
 	}
-	item.at, item.since, item.due, item.note = at, since, time.Time{}, note
+	item.at, item.since, item.note = at, since, note
 	switch {
 	case item.index >= 0 && at.IsZero():
 		heap.Remove(&rs.queue, item.index)

@@ -164,3 +164,20 @@ func TestRotatorInUse(t *testing.T) {
 		e.fails(404, read, "rotators/keys", nil, "")
 	})
 }
+
+// TestDueAndRefused stays due while the rotator cannot be used.
+func TestDueAndRefused(t *testing.T) {
+	both(t, func(e *env) {
+		e.deployer()
+		e.ok(update, "config", data{"allowed_hosts": "127.0.0.1"})
+		e.ok(update, "rotators/hook", data{"type": "webhook", "url": "http://127.0.0.1:1", "hmac_secret": "hmac-key-of-the-webhook"})
+		e.ok(update, "schedules/"+openAI, data{"rotator": "hook", "rotation_period": "1d"})
+		e.ok(update, "config", data{"allowed_hosts": ""})
+		e.clock.advance(24 * time.Hour)
+		for range 2 {
+			e.turn()
+			e.is(e.ok(read, "status", nil)["due"], "[map[due_at:2030-01-02T00:00:00Z path:"+openAI+"]]")
+			e.clock.advance(time.Second)
+		}
+	})
+}
