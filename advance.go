@@ -80,43 +80,16 @@ func (b *backend) advance(ctx context.Context, s logical.Storage, a scope.Addres
 // advanceOnce does the first thing that is due, and reports whether the entry
 // has changed.
 func (b *backend) advanceOnce(ctx context.Context, s logical.Storage, a scope.Address, e *secretEntry) (changed bool, err error) {
-	r, now := e.Rotation, b.now()
+	r := e.Rotation
 	if len(e.Notices) > 0 {
 		return true, b.sendNotices(ctx, s, a, e)
 	}
-	if e.keepDue(now) != nil {
+	if e.keepDue(b.now()) != nil {
 		b.start(s, a, b.keep)
 		return false, nil
 	}
-	if r == nil && e.RotateNow {
-		_, err := b.beginByRotator(ctx, s, a, beginning{trigger: triggerRevoke, by: engineItself})
-		return true, err
-	}
-	if r == nil && e.Schedule != nil {
-		if at := e.Schedule.notifyAt(); !at.IsZero() && !now.Before(at) {
-			return true, b.tellDue(ctx, s, a, e.Schedule.NextRotationAt)
-		}
-	}
 	if r == nil {
-		if e.Schedule == nil || !e.Schedule.AutoRotate {
-			return false, nil
-		}
-		due, inside := e.Schedule.due(now)
-		switch {
-		case !due:
-			return false, nil
-		case !inside:
-			_, err := b.changeSecret(ctx, s, a, "", nil, func(e *secretEntry) error {
-				if due, inside := e.Schedule.due(now); !due || inside {
-					return errUnchanged
-				}
-				e.Schedule.NextRotationAt = e.Schedule.next(now)
-				return nil
-			})
-			return true, err
-		}
-		_, err := b.beginByRotator(ctx, s, a, beginning{trigger: triggerSchedule, by: engineItself, due: true})
-		return true, err
+		return b.advanceIdle(ctx, s, a, e)
 	}
 	if r.Running() {
 		b.start(s, a, b.doStep)
@@ -138,6 +111,41 @@ func (b *backend) advanceOnce(ctx context.Context, s logical.Storage, a scope.Ad
 		o.before = noteFailure(o.reason)
 	}
 	_, err = b.rotate(ctx, s, a, o)
+	return true, err
+}
+
+// advanceIdle is advanceOnce for an entry without a rotation under way: it begins
+// one, or tells that one is due.
+func (b *backend) advanceIdle(ctx context.Context, s logical.Storage, a scope.Address, e *secretEntry) (changed bool, err error) {
+	if e.RotateNow {
+		_, err := b.beginByRotator(ctx, s, a, beginning{trigger: triggerRevoke, by: engineItself})
+		return true, err
+	}
+	if e.Schedule == nil {
+		return false, nil
+	}
+	now := b.now()
+	if at := e.Schedule.notifyAt(); !at.IsZero() && !now.Before(at) {
+		return true, b.tellDue(ctx, s, a, e.Schedule.NextRotationAt)
+	}
+	due, inside := e.Schedule.due(now)
+	switch {
+	case !e.Schedule.AutoRotate || !due:
+		return false, nil
+	case inside:
+		_, err := b.beginByRotator(ctx, s, a, beginning{trigger: triggerSchedule, by: engineItself, due: true})
+		return true, err
+	}
+	_, err = b.changeSecret(ctx, s, a, "", nil, func(e *secretEntry) error {
+		if e.Schedule == nil {
+			return errUnchanged
+		}
+		if due, inside := e.Schedule.due(now); !due || inside {
+			return errUnchanged
+		}
+		e.Schedule.NextRotationAt = e.Schedule.next(now)
+		return nil
+	})
 	return true, err
 }
 
@@ -168,8 +176,7 @@ func (b *backend) stopHolders(ctx context.Context, s logical.Storage, a scope.Ad
 			return err
 		}
 		order := &stopOrder{reason: a.Path() + ": " + t.Reason, by: t.DestroyedBy, at: t.DestroyedAt}
-		b.executions.order(holders, order)
-		if _, err := b.terminateAll(ctx, s, holders, func(*executionEntry) *stopOrder { return order }); err != nil {
+		if _, err := b.tellHolders(ctx, s, holders, order); err != nil {
 			return err
 		}
 	}

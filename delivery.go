@@ -166,9 +166,9 @@ func (b *backend) send(ctx context.Context, s logical.Storage, e *notifierEntry,
 	if err != nil {
 		return 0, fmt.Errorf("url: %w", err)
 	}
-	roots, err := e.roots()
+	roots, err := outbound.Roots(e.CAPEM)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("ca_pem %w", err)
 	}
 	body, err := n.Body(e.Template, e.RoutingKey)
 	if err != nil {

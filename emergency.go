@@ -94,8 +94,7 @@ func (e *secretEntry) revoke(v *revocation, now time.Time) {
 		e.Current.ValidFrom = now
 	}
 	e.RotateNow = v.rotate
-	e.tell(v.ID, "secret.revoked", now, map[string]string{"reason": v.Reason, "created_by": by, "incident_id": v.ID})
-	told := &e.Notices[len(e.Notices)-1]
+	told := e.tell(v.ID, "secret.revoked", now, map[string]string{"reason": v.Reason, "created_by": by, "incident_id": v.ID})
 	told.Numbers["executions"], told.IDs = len(v.holders), v.holders
 	e.Emergencies = append(e.Emergencies, v.emergency)
 	e.Emergencies = e.Emergencies[max(0, len(e.Emergencies)-keptEmergencies):]
@@ -133,17 +132,11 @@ func (b *backend) listEmergencies(ctx context.Context, s logical.Storage, a scop
 		}
 		slices.Sort(ids)
 		ids = slices.Compact(ids)
-		b.executions.order(ids, m.order(a))
-		hit, err := b.terminateAll(ctx, s, ids, func(*executionEntry) *stopOrder { return m.order(a) })
+		hit, err := b.tellHolders(ctx, s, ids, m.order(a))
+		if err == nil {
+			err = b.listIncident(ctx, s, m.incident(a), hit)
+		}
 		if err != nil {
-			return err
-		}
-		b.incidents.begin(m.incident(a), hit, false)
-		if err := b.dropUnstarted(ctx, s, m.ID); err != nil {
-			return err
-		}
-		b.incidents.begin(m.incident(a), nil, true)
-		if err := b.storeIncident(ctx, s, m.ID); err != nil {
 			return err
 		}
 	}

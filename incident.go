@@ -138,6 +138,17 @@ func (x *incidents) begin(head incidentEntry, hit []killed, listed bool) {
 	o.Listed, o.stale = o.Listed || listed, true
 }
 
+// listIncident completes an incident: hit is all that is still to be added to what
+// it has told to stop.
+func (b *backend) listIncident(ctx context.Context, s logical.Storage, head incidentEntry, hit []killed) error {
+	b.incidents.begin(head, hit, false)
+	if err := b.dropUnstarted(ctx, s, head.ID); err != nil {
+		return err
+	}
+	b.incidents.begin(head, nil, true)
+	return b.storeIncident(ctx, s, head.ID)
+}
+
 // dropUnstarted takes executions off an incident whose start was refused after
 // all: they were told to stop before they were stored, and never were.
 func (b *backend) dropUnstarted(ctx context.Context, s logical.Storage, incident string) error {
@@ -259,183 +270,6 @@ func (b *backend) isOpen(head *incidentEntry) bool {
 		return !o.settled()
 	}
 	return !head.Listed || head.Counts[string(unacknowledged)] > 0
-}
-
-func getIncident(ctx context.Context, s logical.Storage, id string) (*incidentEntry, error) {
-	return getJSON[incidentEntry](ctx, s, incidentKey(id))
-}
-
-// storeIncidents stores what has changed of the open incidents, and closes those
-// that are settled. The parts come first: a crash leaves counts that are a little
-// old, which are counted anew at the next start.
-func (b *backend) storeIncidents(ctx context.Context, s logical.Storage) error {
-	b.incidents.mu.Lock()
-	ids := slices.Sorted(maps.Keys(b.incidents.open))
-	b.incidents.mu.Unlock()
-	for _, id := range ids {
-		if !b.incidents.ripe(id, b.now()) {
-			b.kickLater(storeInterval)
-			continue
-		}
-		if err := b.storeIncident(ctx, s, id); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// storeInterval is between two Puts of an incident that changes all the time.
-const storeInterval = time.Second
-
-// ripe reports whether the incident may be stored again, or need not be.
-func (x *incidents) ripe(id string, now time.Time) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	o := x.open[id]
-	return o == nil || !o.stale || now.Sub(o.storedAt) >= storeInterval
-}
-
-func (b *backend) storeIncident(ctx context.Context, s logical.Storage, id string) error {
-	lock := b.lockEntry(incidentKey(id))
-	lock.Lock()
-	defer lock.Unlock()
-	b.incidents.mu.Lock()
-	o := b.incidents.open[id]
-	if o == nil || !o.stale {
-		b.incidents.mu.Unlock()
-		return nil
-	}
-	o.Counts, o.Parts = o.counts(), (len(o.executions)+partSize-1)/partSize
-	head, settled := o.incidentEntry, o.settled()
-	head.Alerts = slices.Clone(o.Alerts)
-	parts := map[int]incidentPart{}
-	for n := range o.dirty {
-		parts[n] = incidentPart{slices.Clone(o.executions[n*partSize : min((n+1)*partSize, len(o.executions))])}
-	}
-	o.dirty, o.stale, o.storedAt = map[int]bool{}, false, b.now()
-	b.incidents.mu.Unlock()
-
-	err := putIncident(ctx, s, &head, parts)
-	b.incidents.mu.Lock()
-	defer b.incidents.mu.Unlock()
-	switch {
-	case err != nil:
-		for n := range parts {
-			o.dirty[n] = true
-		}
-		o.stale = true
-		return err
-	case settled && !o.stale:
-		delete(b.incidents.open, id)
-		return deleteKey(ctx, s, openIncidentKey(id))
-	}
-	return nil
-}
-
-func putIncident(ctx context.Context, s logical.Storage, head *incidentEntry, parts map[int]incidentPart) error {
-	if _, err := putJSON(ctx, s, openIncidentKey(head.ID), indexLine{}); err != nil {
-		return err
-	}
-	for n, part := range parts {
-		if _, err := putJSON(ctx, s, incidentPartKey(head.ID, n), part); err != nil {
-			return err
-		}
-	}
-	_, err := putJSON(ctx, s, incidentKey(head.ID), head)
-	return err
-}
-
-// loadIncidents opens the incidents that were not settled when the engine ended,
-// and counts anew what became of their executions: the records of those say it.
-func (b *backend) loadIncidents(ctx context.Context, s logical.Storage) error {
-	if b.incidents.isLoaded() {
-		return nil
-	}
-	ids, err := listKeys(ctx, s, openIncidentPrefix)
-	if err != nil {
-		return err
-	}
-	since := b.now()
-	for _, id := range ids {
-		head, hit, err := readIncident(ctx, s, id)
-		if err != nil {
-			return err
-		}
-		if head == nil {
-			continue
-		}
-		b.incidents.begin(*head, hit, head.Listed)
-		if head.CreatedAt.Before(since) {
-			since = head.CreatedAt
-		}
-	}
-	if len(ids) > 0 {
-		if err := b.noteRecords(ctx, s, since); err != nil {
-			return err
-		}
-	}
-	b.incidents.mu.Lock()
-	defer b.incidents.mu.Unlock()
-	b.incidents.loaded = true
-	return nil
-}
-
-func (x *incidents) isLoaded() bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.loaded
-}
-
-// readIncident returns a stored incident with its executions.
-func readIncident(ctx context.Context, s logical.Storage, id string) (*incidentEntry, []killed, error) {
-	head, err := getIncident(ctx, s, id)
-	if head == nil || err != nil {
-		return nil, nil, err
-	}
-	var hit []killed
-	for n := range head.Parts {
-		part, err := getJSON[incidentPart](ctx, s, incidentPartKey(id, n))
-		if err != nil {
-			return nil, nil, err
-		}
-		if part != nil {
-			hit = append(hit, part.Executions...)
-		}
-	}
-	return head, hit, nil
-}
-
-// noteRecords looks at all executions that live or have ended since a time.
-func (b *backend) noteRecords(ctx context.Context, s logical.Storage, since time.Time) error {
-	note := func(id string) error {
-		e, err := getExecution(ctx, s, id)
-		if e != nil {
-			b.incidents.note(e)
-		}
-		return err
-	}
-	if err := eachKey(ctx, s, livePrefix, note); err != nil {
-		return err
-	}
-	hours, err := listKeys(ctx, s, historyPrefix)
-	if err != nil {
-		return err
-	}
-	for _, hour := range hours {
-		if hour < since.UTC().Format(indexHour) {
-			continue
-		}
-		ids, err := listKeys(ctx, s, historyPrefix+hour)
-		if err != nil {
-			return err
-		}
-		for _, id := range ids {
-			if err := note(id); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // incident returns an incident as it is now, stored or not, or nil.

@@ -27,14 +27,16 @@ type notice struct {
 }
 
 // tell has the notifiers told of something. The id is derived from what happened,
-// so that the same is told with the same id after a crash.
-func (e *secretEntry) tell(id, event string, at time.Time, texts map[string]string) {
+// so that the same is told with the same id after a crash. The caller may add to
+// the notice before anything else is told.
+func (e *secretEntry) tell(id, event string, at time.Time, texts map[string]string) *notice {
 	n := notice{ID: id + "." + event, Event: event, Time: at, Texts: map[string]string{"path": e.Path}, Numbers: map[string]int{}}
 	maps.Copy(n.Texts, texts)
 	if e.Current != nil {
 		n.Numbers["current_version"] = e.Current.Number
 	}
 	e.Notices = append(e.Notices, n)
+	return &e.Notices[len(e.Notices)-1]
 }
 
 // tellStep tells what an event has made of a rotation.
@@ -43,8 +45,7 @@ func (e *secretEntry) tellStep(r *rotation.Rotation, event rotation.Event, effec
 	case effect == rotation.PromoteNew:
 		e.tell(r.ID, "rotation.promoted", f.Now, map[string]string{"rotation_id": r.ID, "created_by": by, "reason": reason})
 		if event == rotation.Overdue && f.Holders > 0 {
-			e.tell(r.ID, "rotation.overdue", f.Now, map[string]string{"rotation_id": r.ID})
-			e.Notices[len(e.Notices)-1].Numbers["executions"] = f.Holders
+			e.tell(r.ID, "rotation.overdue", f.Now, map[string]string{"rotation_id": r.ID}).Numbers["executions"] = f.Holders
 		}
 	case r.State == rotation.Failed && event == rotation.Fail:
 		e.tell(r.ID+"."+f.Now.UTC().Format(time.RFC3339), "rotation.failed", f.Now, map[string]string{"rotation_id": r.ID, "last_error": r.LastError})

@@ -2,10 +2,8 @@ package agentchains
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/json"
 	"net/url"
-	"regexp"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -60,11 +58,6 @@ const (
 	mostHeaders   = 32
 )
 
-var (
-	headerName  = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
-	headerValue = regexp.MustCompile(`^[\t -~]*$`)
-)
-
 func (e *notifierEntry) validate(hosts outbound.Hosts) error {
 	if e.URL.Len() == 0 {
 		return badRequest("url must say where notifications are sent")
@@ -94,26 +87,13 @@ func (e *notifierEntry) validate(hosts outbound.Hosts) error {
 	if len(e.Headers) > mostHeaders {
 		return badRequest("headers must be at most %d", mostHeaders)
 	}
-	for name, value := range e.Headers {
-		if !headerName.MatchString(name) || !headerValue.MatchString(value.Reveal()) {
-			return badRequest("headers must have names and values that HTTP allows")
-		}
+	if err := outbound.CheckHeaders(e.Headers); err != nil {
+		return badRequest("headers %s", err)
 	}
-	_, err := e.roots()
-	return err
-}
-
-// roots returns the certificates that the receiver's is checked against, or nil
-// for the system's.
-func (e *notifierEntry) roots() (*x509.CertPool, error) {
-	if e.CAPEM == "" {
-		return nil, nil
+	if _, err := outbound.Roots(e.CAPEM); err != nil {
+		return badRequest("ca_pem %s", err)
 	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM([]byte(e.CAPEM)) {
-		return nil, badRequest("ca_pem must hold a certificate in PEM")
-	}
-	return roots, nil
+	return nil
 }
 
 // toResponse masks of the url what follows its host.

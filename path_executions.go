@@ -2,7 +2,6 @@ package agentchains
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -236,32 +235,6 @@ func (b *backend) executionRepeated(ctx context.Context, req *logical.Request, e
 	}
 	b.executions.put(e, time.Time{})
 	return b.executionAnswer(e, r, nonce), nil
-}
-
-// executionAnswer is the answer to a start: a lease that holds only strings.
-func (b *backend) executionAnswer(e *executionEntry, r *resolution, nonce string) *logical.Response {
-	versions := map[string]any{}
-	for i := range r.results {
-		result := &r.results[i]
-		for _, name := range result.Variables {
-			versions[result.Variable(name)] = result.Version
-		}
-	}
-	resp := b.Secret(executionSecretType).Response(map[string]any{
-		"execution_id": e.ID,
-		"env":          r.flat(),
-		"versions":     versions,
-		"expires_at":   timeString(e.Deadline),
-	}, map[string]any{"execution_id": e.ID, "lease": nonce})
-	resp.Secret.TTL = min(e.TTL, e.Deadline.Sub(b.now()))
-	resp.Secret.MaxTTL = e.Deadline.Sub(b.now())
-	resp.Secret.Renewable = true
-	for _, hit := range r.entries {
-		if at := hit.version.ExpiresAt; !at.IsZero() && at.Before(e.Deadline) {
-			resp.AddWarning(fmt.Sprintf("%s expires at %s, before the execution may end", hit.address.Path(), timeString(at)))
-		}
-	}
-	return resp
 }
 
 func (b *backend) executionsRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {

@@ -55,7 +55,7 @@ func (b *backend) pathRevoke(kind stopKind, target, summary, help string) *frame
 		pattern += "/(?P<path>.+)"
 		fields["path"] = pathField(target)
 	}
-	p := &framework.Path{
+	return &framework.Path{
 		Pattern:      pattern + "$",
 		DisplayAttrs: displayAttrs("", noun),
 		Fields:       fields,
@@ -76,7 +76,6 @@ func (b *backend) pathRevoke(kind stopKind, target, summary, help string) *frame
 		HelpSynopsis:    summary,
 		HelpDescription: help,
 	}
-	return p
 }
 
 func revokeRequestFields() map[string]*framework.FieldSchema {
@@ -90,7 +89,7 @@ func revokeRequestFields() map[string]*framework.FieldSchema {
 func revokeFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"incident_id":     {Type: framework.TypeString, Description: "The incident; empty with dry_run.", Required: true},
-		"executions":      {Type: framework.TypeStringSlice, Description: "Ids of executions that are told to stop, the first 1000; null while the engine still reads what runs.", Required: true},
+		"executions":      {Type: framework.TypeStringSlice, Description: "Ids of executions that are told to stop, the first 1000, as far as the engine has read what runs.", Required: true},
 		"execution_count": {Type: framework.TypeInt, Description: "How many they are.", Required: true},
 		"agents":          {Type: framework.TypeStringSlice, Description: "The agents whose executions they are.", Required: true},
 		"chains":          {Type: framework.TypeStringSlice, Description: "Their chains.", Required: true},

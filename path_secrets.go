@@ -236,8 +236,7 @@ func (b *backend) entryDelete(ctx context.Context, req *logical.Request, d *fram
 		return respond(err)
 	}
 	order := &stopOrder{reason: a.Path() + " was deleted", by: actor(req), at: b.now()}
-	b.executions.order(holders, order)
-	_, err = b.terminateAll(ctx, req.Storage, holders, func(*executionEntry) *stopOrder { return order })
+	_, err = b.tellHolders(ctx, req.Storage, holders, order)
 	return respond(err)
 }
 

@@ -85,8 +85,8 @@ func (e *secretEntry) settle(now time.Time, by, reason string) {
 	case rotation.Staged, rotation.Serving:
 		if e.Pending.ValidFrom.IsZero() {
 			e.Pending.ValidFrom = r.ValidFrom
-			e.tell(r.ID, "rotation.staged", now, map[string]string{"rotation_id": r.ID, "created_by": r.StartedBy})
-			e.Notices[len(e.Notices)-1].Numbers["pending_version"] = e.Pending.Number
+			told := e.tell(r.ID, "rotation.staged", now, map[string]string{"rotation_id": r.ID, "created_by": r.StartedBy})
+			told.Numbers["pending_version"] = e.Pending.Number
 		}
 	case rotation.Idle:
 		e.Rotation, e.Making, e.Gone = nil, nil, nil

@@ -190,11 +190,10 @@ func (b *backend) saveJob(ctx context.Context, s logical.Storage, a scope.Addres
 		if e.Rotation == nil || e.Rotation.ID != r.ID || e.Rotation.State != r.State {
 			return conflict("the rotation of %s has moved on meanwhile", a.Path())
 		}
-		saved := &version{Values: job.New.Values, Memo: job.New.Memo}
 		if e.Pending != nil {
-			e.Pending.Memo = saved.Memo
+			e.Pending.Memo = job.New.Memo
 		} else {
-			e.Making = saved
+			e.Making = &version{Values: job.New.Values, Memo: job.New.Memo}
 		}
 		return nil
 	})

@@ -220,7 +220,7 @@ func (b *backend) tellAll(ctx context.Context, s logical.Storage) error {
 
 // tell stores the order in the record of each execution that it is for.
 func (b *backend) tell(ctx context.Context, s logical.Storage, e *stopEntry) error {
-	ids := b.executions.matching(func(r runner) bool { return e.matches(r) })
+	ids := b.executions.matching(e.matches)
 	hit, err := b.terminateAll(ctx, s, ids, func(x *executionEntry) *stopOrder {
 		if x.StartedAt.After(e.CreatedAt) {
 			return nil
@@ -230,12 +230,7 @@ func (b *backend) tell(ctx context.Context, s logical.Storage, e *stopEntry) err
 	if err != nil {
 		return err
 	}
-	b.incidents.begin(e.incident(), hit, false)
-	if err := b.dropUnstarted(ctx, s, e.ID); err != nil {
-		return err
-	}
-	b.incidents.begin(e.incident(), nil, true)
-	if err := b.storeIncident(ctx, s, e.ID); err != nil {
+	if err := b.listIncident(ctx, s, e.incident(), hit); err != nil {
 		return err
 	}
 	return b.changeStop(ctx, s, e.ID, func(e *stopEntry) { e.Told = true })
@@ -264,6 +259,12 @@ func (b *backend) changeStop(ctx context.Context, s logical.Storage, id string, 
 func putStop(ctx context.Context, s logical.Storage, e *stopEntry) error {
 	_, err := putJSON(ctx, s, stopKey(e.ID), e)
 	return err
+}
+
+// tellHolders gives executions an order: in memory at once, and in their records.
+func (b *backend) tellHolders(ctx context.Context, s logical.Storage, ids []string, order *stopOrder) ([]killed, error) {
+	b.executions.order(ids, order)
+	return b.terminateAll(ctx, s, ids, func(*executionEntry) *stopOrder { return order })
 }
 
 // terminateAll stores in the records of executions that they were told to stop.

@@ -3,8 +3,8 @@ package rotator
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
@@ -38,11 +38,9 @@ func newDatabaseHost(s Settings, h Host) (*databaseHost, error) {
 	switch Get[string](s, "tls") {
 	case "verify-full":
 		e.tls = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: e.host}
-		if pem := Get[string](s, "ca_pem"); pem != "" {
-			e.tls.RootCAs = x509.NewCertPool()
-			if !e.tls.RootCAs.AppendCertsFromPEM([]byte(pem)) {
-				return nil, errors.New("ca_pem holds no certificate")
-			}
+		var err error
+		if e.tls.RootCAs, err = outbound.Roots(Get[string](s, caField.Name)); err != nil {
+			return nil, fmt.Errorf("%s %w", caField.Name, err)
 		}
 	case "disable":
 		if addr, err := netip.ParseAddr(e.host); err != nil || !addr.IsLoopback() {

@@ -3,7 +3,6 @@ package rotator
 import (
 	"bytes"
 	"context"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,16 +10,15 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+
+	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/outbound"
 )
 
 // httpClient returns a client for the far side of the settings.
 func httpClient(s Settings, h Host) (*http.Client, error) {
-	var roots *x509.CertPool
-	if text := Get[string](s, caField.Name); text != "" {
-		roots = x509.NewCertPool()
-		if !roots.AppendCertsFromPEM([]byte(text)) {
-			return nil, fmt.Errorf("%s must hold a certificate in PEM", caField.Name)
-		}
+	roots, err := outbound.Roots(Get[string](s, caField.Name))
+	if err != nil {
+		return nil, fmt.Errorf("%s %w", caField.Name, err)
 	}
 	return h.Hosts.Client(roots), nil
 }

@@ -3,10 +3,9 @@ package rotator
 import (
 	"context"
 	"encoding/json"
-	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
 	"time"
 
 	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/outbound"
@@ -35,19 +34,12 @@ var webhookType = &Type{
 			return nil, err
 		}
 		headers := Get[map[string]sensitive.String](s, "headers")
-		for name, value := range headers {
-			if !headerName.MatchString(name) || !headerValue.MatchString(value.Reveal()) {
-				return nil, errors.New("headers must have names and values that HTTP allows")
-			}
+		if err := outbound.CheckHeaders(headers); err != nil {
+			return nil, fmt.Errorf("headers %w", err)
 		}
 		return &webhook{client, u, Get[sensitive.String](s, "hmac_secret"), headers}, nil
 	},
 }
-
-var (
-	headerName  = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
-	headerValue = regexp.MustCompile(`^[\t -~]*$`)
-)
 
 type webhook struct {
 	client  *http.Client
