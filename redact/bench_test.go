@@ -51,7 +51,7 @@ func BenchmarkWriter(b *testing.B) {
 		benchmarkChunks(b, fmt.Sprintf("secrets=%d", secrets), NewSet(tokens(secrets, false)...), text)
 	}
 	set := NewSet(tokens(10, false)...)
-	set.FindFormats()
+	set.FindFormats(Precise)
 	benchmarkChunks(b, "secrets=10,formats", set, text)
 	short := append(tokens(10, false), Secret{Name: "SHORT", Value: "q7w8"}, Secret{Name: "MIDDLE", Value: "hunter2-x"})
 	benchmarkChunks(b, "secrets=10,short", NewSet(short...), text)

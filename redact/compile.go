@@ -20,6 +20,7 @@ type compiled struct {
 	pairs pairs  // the first two bytes of tiny values
 	heads filter // beginnings of forms that are shorter than a gram
 
+	what    Formats
 	formats map[[markLen]byte][]knownFormat // by the beginning of the prefix
 	marks   filter
 	opening pairs // the first two bytes of their prefixes

@@ -5,10 +5,13 @@ import (
 	"strings"
 )
 
-const (
-	minForced = 4 // a shorter value is found on request only
+// minForced is how long a value must be to be found without being forced.
+const minForced = 4
 
-)
+// Random reports whether a value looks like one that a generator made: it has 16
+// bytes or more, and most of its windows of 16 change often between kinds of
+// characters. Pieces of such a value are found.
+func Random(value string) bool { return random(strings.TrimSpace(value)) }
 
 // unfit returns why a secret is not looked for, or nothing.
 func unfit(s Secret) string {

@@ -12,6 +12,7 @@ type format struct {
 	entropy float64 // in bits for a byte; a key has more
 	steps   []step  // what follows the prefix
 	lines   bool    // line breaks may stand in it
+	part    int     // the step that is secret, from 1; 0: all of it
 }
 
 // step is a run of bytes of one class. It takes all it can, since no step can
@@ -21,14 +22,30 @@ type step struct {
 	min, max int
 }
 
-// ownFormats are those that the rules of gitleaks cannot be made into steps for.
-// Of a private key, all that follows the header is taken up to the next dash,
-// also when it is cut off.
+// ownFormats are those that the rules of gitleaks cannot be made into steps for,
+// and passwords in URLs. Of a private key, all that follows the header is taken up
+// to the next dash, also when it is cut off.
 func ownFormats() []format {
-	const code = "--09AZ__az"
-	list := []format{{name: "jwt", prefix: "eyJ", entropy: 3, steps: []step{
-		{code, 14, 4096}, {"..", 1, 1}, {"ee", 1, 1}, {"yy", 1, 1}, {code, 14, 8192}, {"..", 1, 1}, {code, 10, 1024},
-	}}}
+	const (
+		code   = "--09AZ__az"
+		base64 = "++//09AZaz"
+		user   = "!!$.09;;==AZ__az~~"           // of userinfo in RFC 3986, but for the colon
+		secret = "!!%&()+.09:;==AZ\\\\^_az||~~" // what people write there, but for placeholders
+	)
+	list := []format{
+		{name: "jwt", prefix: "eyJ", entropy: 3, steps: []step{
+			{code, 14, 4096}, {"..", 1, 1}, {"ee", 1, 1}, {"yy", 1, 1}, {code, 14, 8192}, {"..", 1, 1}, {code, 0, 1024},
+		}},
+		{name: "jwt-base64", prefix: "ZXlK", entropy: 4, steps: []step{{base64, 60, 8192}, {"==", 0, 2}}},
+		{name: "atlassian-api-token", prefix: "ATATT3", entropy: 3.5, steps: []step{{"--09==AZ__az", 186, 186}}},
+		{name: "hashicorp-tf-api-token", prefix: ".atlasv1.", entropy: 3.5, steps: []step{{"--09==AZ__az", 60, 70}}},
+		{name: "microsoft-teams-webhook", prefix: ".webhook.office.com/webhookb2/", steps: []step{{"--09@@az", 73, 73}, {"//", 1, 1}, {"AZaz", 15, 15}, {"//", 1, 1}, {"--//09az", 69, 69}}},
+		{name: "sentry-org-token", prefix: "sntrys_eyJpYXQiO", entropy: 4.5, steps: []step{{base64, 20, 440}, {"==", 0, 2}, {"__", 1, 1}, {base64, 43, 43}}},
+		{name: "url-password", prefix: "://", steps: []step{{user, 0, 256}, {"::", 1, 1}, {secret, 3, 256}, {"@@", 1, 1}, {"--09AZ[[az", 1, 1}}, part: 3},
+	}
+	for _, kind := range []string{"services/", "workflows/", "triggers/"} {
+		list = append(list, format{name: "slack-webhook-url", prefix: "hooks.slack.com/" + kind, steps: []step{{base64, 43, 56}}})
+	}
 	for _, kind := range []string{"", "RSA ", "EC ", "DSA ", "OPENSSH ", "ENCRYPTED ", "PGP "} {
 		header := "-----BEGIN " + kind + "PRIVATE KEY-----"
 		if kind == "PGP " {
@@ -44,18 +61,33 @@ func ownFormats() []format {
 // markLen is how much of a prefix is looked up.
 const markLen = 3
 
-// FindFormats makes s find keys of known formats too, whoever's they are, such as
-// ghp_ and 36 letters. They are redacted by the name of the format, which is that
-// of the rule in gitleaks. It must be called before s is used.
-func (s *Set) FindFormats() {
-	s.formats = true
+// Formats says what is done with keys of known formats, whoever's they are.
+type Formats int
+
+const (
+	// Precise redacts keys that their form alone tells, such as ghp_ and 36
+	// letters, private keys, and passwords in URLs. Keys that are told by what
+	// stands around them, such as password=…, are reported as findings that are
+	// not redacted, and so are long runs of base64 and hex that look random.
+	Precise Formats = iota + 1
+	// All redacts both kinds of keys. A Writer then holds back a line until it is
+	// complete, or 8 KiB of it.
+	All
+)
+
+// FindFormats makes s find keys of known formats too. They are redacted by the
+// name of the format, which is that of the rule in gitleaks. It must be called
+// before s is used.
+func (s *Set) FindFormats(what Formats) {
+	s.formats = what
 	c := *s.now.Load()
-	c.findFormats()
+	c.findFormats(what)
 	s.now.Store(&c)
 }
 
-func (c *compiled) findFormats() {
+func (c *compiled) findFormats(what Formats) {
 	var marks []uint64
+	c.what = what
 	c.formats = map[[markLen]byte][]knownFormat{}
 	for _, f := range slices.Concat(formats[:], ownFormats()) {
 		mark := [markLen]byte([]byte(f.prefix))
@@ -88,7 +120,7 @@ func (c *compiled) marksIn(block []byte) bool {
 // formatted finds the keys at byte i of the view.
 func (s *scanner) formatted(i int) (live bool) {
 	t := s.view.text[i:]
-	if len(t) >= markLen && !s.set.marks.has(markOf(t)) || !s.view.boundary(i) {
+	if len(t) >= markLen && !s.set.marks.has(markOf(t)) || isWord(t[0]) && !s.view.boundary(i) {
 		return false
 	}
 	end := s.view.whole(i)
@@ -103,12 +135,12 @@ func (s *scanner) formatted(i int) (live bool) {
 			end, more = s.view.window(i)
 			t, more = s.view.text[i:end], more && !s.final
 		}
-		n, open := f.match(t)
+		start, end, next, open := f.match(t)
 		switch {
 		case open && more:
-			live = true
-		case n > 0:
-			s.add(i, n, byFormat, f.owners)
+			live, s.next = true, next
+		case end > 0:
+			s.add(i+start, end-start, byFormat, f.owners)
 		}
 	}
 	return live
@@ -124,36 +156,45 @@ func (s *scanner) marked(t []byte) bool {
 	return false
 }
 
-// match returns the length of the key that t begins with, 0 if with none, and
-// whether more text could change that.
-func (f *format) match(t []byte) (n int, open bool) {
-	n = min(len(f.prefix), len(t))
+// match returns the range of the key that t begins with; end is 0 if it begins
+// with none. It is open when more text can change that; next is what leaves it so.
+func (f *format) match(t []byte) (start, end int, next expected, open bool) {
+	n := min(len(f.prefix), len(t))
 	if f.prefix[:n] != string(t[:n]) {
-		return 0, false
+		return 0, 0, expected{}, false
 	}
 	if n < len(f.prefix) {
-		return 0, true
+		return 0, 0, expected{form: f.prefix[n:]}, true
 	}
-	for _, s := range f.steps {
+	for i, s := range f.steps {
 		from := n
 		for n < len(t) && n-from < s.max && inClass(s.class, t[n]) {
 			n++
 		}
-		open = n == len(t) && n-from < s.max
-		if n-from < s.min {
-			return 0, open
+		next, open = expected{}, n == len(t) && n-from < s.max
+		if open {
+			next = expected{class: s.class, room: s.max - (n - from), lines: f.lines}
 		}
+		if n-from < s.min {
+			return 0, 0, next, open
+		}
+		if f.part == i+1 {
+			start, end = from, n
+		}
+	}
+	if f.part == 0 {
+		end = n
 	}
 	switch {
 	case n == len(t):
-		open = true
-	case isWord(t[n]) && isWord(t[n-1]):
-		return 0, false
+		open = true // what follows may make it none
+	case isWord(t[n]) && isWord(t[n-1]) && f.part == 0:
+		return 0, 0, expected{}, false
 	}
 	if entropy(t[:n]) <= f.entropy {
-		n = 0
+		end = 0
 	}
-	return n, open
+	return start, end, next, open
 }
 
 func inClass(class string, b byte) bool {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -13,7 +14,8 @@ var errNotJSON = errors.New("the text is not JSON")
 // JSON returns a JSON document, or several one after the other, redacted. It
 // stays JSON of the same structure: what is redacted are the strings, names of
 // members included, as they are when decoded, and numbers, which become strings.
-// All else stays as it was written. A finding's range is the string or number.
+// All else stays as it was written. A finding's range is the string or number;
+// with All, one in which a rule finds a key is redacted whole.
 func (s *Set) JSON(doc []byte) ([]byte, []Finding, error) {
 	if !isJSON(doc) {
 		return nil, nil, errNotJSON
@@ -28,6 +30,7 @@ func (s *Set) JSON(doc []byte) ([]byte, []Finding, error) {
 		f.Offset, f.Length = token.Offset, token.Length
 		found = append(found, f)
 	}})
+	hints := s.hints(doc)
 	for at := 0; at < len(doc); {
 		n := tokenLen(doc[at:])
 		written := doc[at : at+n]
@@ -38,16 +41,42 @@ func (s *Set) JSON(doc []byte) ([]byte, []Finding, error) {
 			out.Write(written)
 			continue
 		}
+		for len(hints) > 0 && hints[0].end <= at-n {
+			hints = hints[1:]
+		}
 		before := len(found)
 		w.whole(text)
-		if len(found) == before {
-			out.Write(written)
-		} else {
-			out.Write(encoded(inner.Bytes()))
+		switch {
+		case slices.ContainsFunc(found[before:], func(f Finding) bool { return f.Redacted }):
+			written = encoded(inner.Bytes())
+		case len(found) == before && len(hints) > 0 && hints[0].start < at:
+			// Told by what stands around the string, such as the name of the member.
+			f := Finding{Name: hints[0].by.name, Encoding: byFormat.String(), Offset: token.Offset, Length: n, Redacted: s.formats == All && hints[0].by.owners != nil}
+			found = append(found, f)
+			if f.Redacted {
+				written = []byte(`"[REDACTED:` + f.Name + `]"`)
+			}
 		}
+		out.Write(written)
 		inner.Reset()
 	}
 	return out.Bytes(), found, nil
+}
+
+// hints finds what rules find in a whole text.
+func (s *Set) hints(text []byte) []hint {
+	var (
+		all   []hint
+		ruler ruler
+	)
+	for at := 0; s.formats != 0 && at < len(text); {
+		end := lineEnd(text, at, at, true)
+		for _, h := range ruler.find(text[at:end]) {
+			all = append(all, hint{at + h.start, at + h.end, h.by})
+		}
+		at = end
+	}
+	return all
 }
 
 // isJSON reports whether doc is JSON documents one after the other.

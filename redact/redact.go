@@ -18,9 +18,6 @@
 // characters before such a break; the character of base64 that holds bits of a
 // value and of what stands before it; pieces of values that look like words.
 //
-// What may be the beginning of something known is looked at again with each write:
-// a long key that comes in tiny writes takes time that grows with its square.
-//
 // This guards against accidents. A program that means to leak a value can
 // compress, encrypt or spell it: give it no value that it must not have.
 package redact
@@ -64,12 +61,13 @@ type Finding struct {
 	Encoding string // the form that was found: raw, base64, fragment, …
 	Offset   int64  // of the range, in bytes of the input
 	Length   int    // of the range
+	Redacted bool   // false: it was only reported, see Precise
 }
 
 // Set is a set of secrets. Any number of goroutines may use one at once.
 type Set struct {
 	now     atomic.Pointer[compiled]
-	formats bool
+	formats Formats
 }
 
 // NewSet returns a set of these secrets.
@@ -83,8 +81,8 @@ func NewSet(secrets ...Secret) *Set {
 // their next Write on, also in what they hold back.
 func (s *Set) Update(secrets ...Secret) {
 	c := compile(secrets)
-	if s.formats {
-		c.findFormats()
+	if s.formats != 0 {
+		c.findFormats(s.formats)
 	}
 	s.now.Store(c)
 }

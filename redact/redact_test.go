@@ -55,12 +55,12 @@ func TestFindings(t *testing.T) {
 		Secret{Name: "URL", Version: 1, Value: "postgres://app:" + password + "@db/app"},
 		Secret{Name: "PLAIN", Version: 1, Value: "plain-" + apiKey[:10], Plain: true})
 	for text, want := range map[string]string{
-		"a " + apiKey + " b":      "a [REDACTED:KEY] b [{KEY 2 raw 2 32}]",
-		"a " + apiKey[3:20]:       "a [REDACTED:KEY] [{KEY 2 fragment 2 17}]",
-		password + password:       "[REDACTED:KEY,URL][REDACTED:KEY,URL] [{KEY 3 raw 0 15} {URL 1 raw 0 15} {KEY 3 raw 15 15} {URL 1 raw 15 15}]",
-		"//app:" + password + "@": "//[REDACTED:URL]@ [{URL 1 raw 2 19} {KEY 3 raw 2 19}]",
-		"xaHVudGVyMi1odW50ZXIyx":  "x[REDACTED:KEY,URL]x [{KEY 3 base64 1 20} {URL 1 base64 1 20}]",
-		"plain-Zq3vT8nLw5":        "[REDACTED:PLAIN] [{PLAIN 1 raw 0 16}]",
+		"a " + apiKey + " b":      "a [REDACTED:KEY] b [{KEY 2 raw 2 32 true}]",
+		"a " + apiKey[3:20]:       "a [REDACTED:KEY] [{KEY 2 fragment 2 17 true}]",
+		password + password:       "[REDACTED:KEY,URL][REDACTED:KEY,URL] [{KEY 3 raw 0 15 true} {URL 1 raw 0 15 true} {KEY 3 raw 15 15 true} {URL 1 raw 15 15 true}]",
+		"//app:" + password + "@": "//[REDACTED:URL]@ [{URL 1 raw 2 19 true} {KEY 3 raw 2 19 true}]",
+		"xaHVudGVyMi1odW50ZXIyx":  "x[REDACTED:KEY,URL]x [{KEY 3 base64 1 20 true} {URL 1 base64 1 20 true}]",
+		"plain-Zq3vT8nLw5":        "[REDACTED:PLAIN] [{PLAIN 1 raw 0 16 true}]",
 		"cGxhaW4tWnEzdlQ4bkx3NQ":  "cGxhaW4tWnEzdlQ4bkx3NQ []",
 	} {
 		got, found := set.String(text)

@@ -26,12 +26,43 @@ type scanner struct {
 	view  view
 	final bool // no more input will come
 	found []match
+	next  expected // what more input begins with if nothing changes
+	// byFormat is set when no form of a secret is undecided.
+	byFormat bool
+}
+
+// expected is what makes more of what may be the beginning of something known,
+// and leaves open whether it is. It saves looking at a long one from its beginning
+// each time that a little more of it comes.
+type expected struct {
+	form  string // this, up to its last byte
+	class string // or so many bytes of this class
+	room  int
+	lines bool // with line breaks in it
+}
+
+// take reports whether b is expected, and what is expected next.
+func (e *expected) take(b byte) bool {
+	switch {
+	case b == esc:
+		return false
+	case isBreak(b):
+		return e.form != "" || e.lines
+	case len(e.form) > 1 && e.form[0] == b:
+		e.form = e.form[1:]
+		return true
+	case e.room > 1 && inClass(e.class, b):
+		e.room--
+		return true
+	}
+	return false
 }
 
 // scan finds what begins before live, which is where the first range begins that
 // more input may make a match, or the end of the input. Matches that begin
 // there or later may be among found: they are not decided.
 func (s *scanner) scan() (live int) {
+	s.next, s.byFormat = expected{}, false
 	t, c := s.view.text, s.set
 	n := len(t)
 	grams, quads := c.grams, c.quads
@@ -63,12 +94,19 @@ func (s *scanner) scan() (live int) {
 // begins finds what begins at byte i of the view, and reports whether more
 // input could change that.
 func (s *scanner) begins(i int) (live bool) {
+	live = s.known(i)
+	if s.set.formats != nil && s.formatted(i) {
+		s.byFormat = !live
+		return true
+	}
+	return live
+}
+
+// known finds the forms of secrets at byte i.
+func (s *scanner) known(i int) (live bool) {
 	t, c := s.view.text[i:], s.set
 	if c.tiny.forms != nil {
 		live = s.bounded(i)
-	}
-	if c.formats != nil {
-		live = s.formatted(i) || live
 	}
 	if len(t) < gramLen {
 		return live || !s.final && c.heads.has(head(t)) && s.head(i)
@@ -99,7 +137,16 @@ func (s *scanner) forms(x *index, i, lo, hi int) (live bool) {
 			s.add(i, len(f.text), f.owners[0].encoding, f.owners)
 		}
 	}
-	return more && !s.final && x.longer(next, t)
+	return more && !s.final && s.begun(x, next, t)
+}
+
+// begun reports whether t is a proper prefix of form i.
+func (s *scanner) begun(x *index, i int, t []byte) bool {
+	if !x.longer(i, t) {
+		return false
+	}
+	s.next = expected{form: x.forms[i].text[len(t):]}
+	return true
 }
 
 // fragment finds the longest piece of a random value at byte i. When several
@@ -119,7 +166,7 @@ func (s *scanner) fragment(i, lo, hi int) (live bool) {
 	for k := next; k < hi && x.shared(k, t) == size; k++ {
 		s.add(i, size, fragment, x.forms[k].owners)
 	}
-	return more && !s.final && x.longer(next, t)
+	return more && !s.final && s.begun(x, next, t)
 }
 
 // head reports whether the text from byte i on, which is shorter than a gram,

@@ -20,7 +20,8 @@ type Options struct {
 }
 
 // Writer redacts what is written to it. It holds back what may be the beginning
-// of a form, 16 KiB at most, so it must be closed. It is for one goroutine.
+// of a form, 16 KiB at most and with All 24 KiB, so it must be closed. It is for
+// one goroutine.
 type Writer struct {
 	to      io.Writer
 	set     *Set
@@ -34,8 +35,10 @@ type Writer struct {
 	before [2]bool // the views of buf begin within a word
 	parser parser  // state in which buf begins
 
-	scan scanner
-	out  []byte
+	known    int // of buf, was looked at
+	scan     scanner
+	out      []byte
+	reporter reporter
 }
 
 // span is a redacted range that may still grow.
@@ -81,7 +84,8 @@ func (w *Writer) Close() error {
 
 // Flush is for when no input has come for a while. It writes the marker of a
 // range that may still grow, and up to 3 bytes of what may be the beginning of
-// a form, if that is no more than a tenth of any form. The rest of the form is
+// a form, if that is no more than a tenth of any form. What may only be the
+// beginning of a key of a known format it writes whole. The rest of the form is
 // still redacted when it comes. A strict Writer ignores Flush.
 func (w *Writer) Flush() error {
 	if w.options.Strict || w.err != nil {
@@ -91,7 +95,7 @@ func (w *Writer) Flush() error {
 		w.mark()
 		w.sent = max(w.sent, w.open.end)
 	}
-	if held := len(w.buf) - w.sent; held > 0 && held <= min(3, w.set.now.Load().shortest/10) {
+	if held := len(w.buf) - w.sent; held > 0 && (w.scan.byFormat || held <= min(3, w.set.now.Load().shortest/10)) {
 		w.out = append(w.out, w.buf[w.sent:]...)
 		w.sent = len(w.buf)
 	}
@@ -101,23 +105,29 @@ func (w *Writer) Flush() error {
 
 // advance decides as much of buf as it can, and writes it.
 func (w *Writer) advance(final bool) {
-	s := &w.scan
-	s.set, s.final = w.set.now.Load(), final
-	s.found = s.found[:0]
-	s.view.fill(w.buf, text, false)
-	s.view.inWord = w.before[0]
-	live := s.scan()
-	if w.parser != text || find(w.buf, 0, esc) < len(w.buf) {
-		// A terminal sequence may be part of a value, or stand in the middle of it.
-		s.view.fill(w.buf, w.parser, true)
-		s.view.inWord = w.before[1]
-		live = min(live, s.scan())
-		slices.SortStableFunc(s.found, func(a, b match) int { return cmp.Compare(a.start, b.start) })
+	now := w.set.now.Load()
+	if !final && now == w.scan.set && w.goesOn() {
+		return
 	}
-	for _, m := range s.found {
-		if m.start < live {
-			w.cover(m)
+	live := w.look(now, final)
+	report := now.what == Precise && w.options.OnFinding != nil
+	if report {
+		w.reporter.take(w.buf[:live])
+		if w.open.active {
+			w.reporter.blank(0, w.open.end)
 		}
+	}
+	for _, m := range w.scan.found {
+		if m.start >= live {
+			continue
+		}
+		w.cover(m)
+		if report {
+			w.reporter.blank(m.start, m.end)
+		}
+	}
+	if report {
+		w.reporter.tell(final, w.options.OnFinding)
 	}
 	if w.open.active && w.open.end <= live {
 		w.close()
@@ -133,6 +143,46 @@ func (w *Writer) advance(final bool) {
 		w.send(w.out)
 	}
 	w.forget(live)
+}
+
+// goesOn reports whether what has come since buf was looked at is what leaves it
+// undecided.
+func (w *Writer) goesOn() bool {
+	if len(w.buf) >= maxSpan {
+		return false
+	}
+	for _, b := range w.buf[w.known:] {
+		if !w.scan.next.take(b) {
+			return false
+		}
+	}
+	w.known = len(w.buf)
+	return true
+}
+
+// look finds the matches in buf, in the order of their starts, and returns where
+// what is not decided begins.
+func (w *Writer) look(now *compiled, final bool) (live int) {
+	s := &w.scan
+	s.set, s.final, s.found = now, final, s.found[:0]
+	s.view.fill(w.buf, text, false)
+	s.view.inWord = w.before[0]
+	live = s.scan()
+	escapes := w.parser != text || find(w.buf, 0, esc) < len(w.buf)
+	if escapes {
+		// A terminal sequence may be part of a value, or stand in the middle of it.
+		s.view.fill(w.buf, w.parser, true)
+		s.view.inWord = w.before[1]
+		live = min(live, s.scan())
+	}
+	if now.what == All {
+		live = w.rule(live)
+	}
+	if escapes || now.what == All {
+		s.next, s.byFormat = expected{}, false
+		slices.SortStableFunc(s.found, func(a, b match) int { return cmp.Compare(a.start, b.start) })
+	}
+	return live
 }
 
 // cover redacts a match. They come in the order of their starts.
@@ -167,7 +217,7 @@ func (w *Writer) close() {
 	}
 	length := int(w.offset + int64(w.open.end) - w.open.start)
 	for _, h := range w.open.hits {
-		w.options.OnFinding(Finding{h.secret.Name, h.secret.Version, h.encoding.String(), w.open.start, length})
+		w.options.OnFinding(Finding{h.secret.Name, h.secret.Version, h.encoding.String(), w.open.start, length, true})
 	}
 }
 
@@ -199,6 +249,7 @@ func (w *Writer) mark() {
 // forget drops the first n bytes of buf, which are decided and, outside of the
 // open span, sent.
 func (w *Writer) forget(n int) {
+	w.known = len(w.buf) - n
 	if n == 0 {
 		return
 	}

@@ -1,20 +1,20 @@
-// Command formats prints redact/formats_table.go. It reads the rules of gitleaks,
-// config/gitleaks.toml of its module:
+// Command formats prints redact/formats_table.go, or redact/rules_table.go. It
+// reads the rules of gitleaks, config/gitleaks.toml of its module:
 //
-//	go run ./redact/internal/formats <gitleaks.toml >redact/formats_table.go
+//	go run ./redact/internal/formats formats <gitleaks.toml >redact/formats_table.go
+//	go run ./redact/internal/formats rules <gitleaks.toml >redact/rules_table.go
 //
-// It takes the rules that begin with three or more known characters and can be
-// matched byte by byte without trying again. It tells on standard error which
-// ones it leaves out.
+// A format is a rule that begins with three or more known characters and can be
+// matched byte by byte without trying again. The others remain rules. It tells on
+// standard error which ones it leaves out.
 package main
 
 import (
-	"bufio"
+	"errors"
 	"fmt"
-	"io"
 	"os"
 	"regexp/syntax"
-	"strconv"
+	"slices"
 	"strings"
 )
 
@@ -26,27 +26,33 @@ type step struct {
 	min, max int
 }
 
-type rule struct {
-	id, regex string
-	entropy   float64
-}
+// written by hand in redact/formats.go
+var own = []string{"jwt", "jwt-base64", "private-key", "hashicorp-tf-api-token", "microsoft-teams-webhook", "sentry-org-token", "slack-webhook-url", "sidekiq-sensitive-url"}
 
 func main() {
-	rules, err := read(os.Stdin)
+	rules, global, err := read(os.Stdin)
+	if err == nil && len(os.Args) != 2 {
+		err = errors.New("say formats or rules")
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	rules = slices.DeleteFunc(rules, func(r rule) bool { return slices.Contains(own, r.id) })
 	fmt.Print(header)
+	switch os.Args[1] {
+	case "formats":
+		printFormats(rules)
+	case "rules":
+		printRules(rules, global)
+	}
+}
+
+func printFormats(rules []rule) {
+	fmt.Println("// formats are keys whose form says what they are.")
+	fmt.Println("var formats = [...]format{")
 	for _, r := range rules {
-		ways, err := expand(r.regex)
-		if err == nil {
-			ways, err = usable(ways)
-		}
-		if err != nil {
-			fmt.Fprintf(os.Stderr, "%s is left out: %v\n", r.id, err)
-			continue
-		}
+		ways, _ := r.ways()
 		for _, way := range ways {
 			prefix := prefixOf(way)
 			fmt.Printf("\t{name: %q, prefix: %q, entropy: %v, steps: []step{", r.id, prefix, r.entropy)
@@ -62,50 +68,49 @@ func main() {
 	fmt.Println("}")
 }
 
-// read takes id, regex and entropy of each rule: each stands on a line of its own.
-func read(in io.Reader) ([]rule, error) {
-	var rules []rule
-	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, 1<<20)
-	for top := false; lines.Scan(); {
-		line := lines.Text()
-		if strings.HasPrefix(line, "[") {
-			if top = line == "[[rules]]"; top {
-				rules = append(rules, rule{})
-			}
-			continue
-		}
-		key, value, _ := strings.Cut(line, " = ")
-		if !top {
-			continue
-		}
-		r := &rules[len(rules)-1]
-		switch key {
-		case "id":
-			r.id = strings.Trim(value, `"`)
-		case "regex":
-			r.regex = strings.Trim(value, "'")
-		case "entropy":
-			var err error
-			if r.entropy, err = strconv.ParseFloat(value, 64); err != nil {
-				return nil, err
-			}
+// ways returns the steps of a rule that is a format.
+func (r *rule) ways() ([][]step, error) {
+	ways, err := expand(r.regex)
+	if err != nil {
+		return nil, err
+	}
+	for _, way := range ways {
+		spell(way, r.regex)
+	}
+	return usable(ways)
+}
+
+// spell gives the letters that a way begins with the case in which the rule is
+// written. It ignores case, and whoever makes the keys does not.
+func spell(way []step, regex string) {
+	written := strings.NewReplacer("(?i)", "", `\b`, "", `\`, "", "(", "").Replace(regex)
+	for i, s := range way {
+		switch {
+		case i >= len(written):
+			return
+		case fixed(s):
+		case len(s.class) == 4 && s.min == 1 && s.max == 1 && strings.EqualFold(s.class[:1], s.class[2:3]) && strings.EqualFold(s.class[:1], written[i:i+1]):
+			way[i].class = written[i:i+1] + written[i:i+1]
+		default:
+			return
 		}
 	}
-	return rules, lines.Err()
 }
+
+// ends are what may follow a key. It is looked at elsewhere.
+var ends = []string{`(?:[\x60'"\s;]|\\[nr]|$)`, `(?:[\x60'"\s;]|\\[nr]|$|\b)`, `(?:[^\w-]|\z)`, `(?:[^a-zA-Z0-9+/]|\z)`}
 
 // expand returns the ways in which a regexp can match, as steps.
 func expand(regex string) ([][]step, error) {
-	// What ends a token is looked at elsewhere.
-	regex = strings.TrimSuffix(regex, `(?:[\x60'"\s;]|\\[nr]|$)`)
+	for _, end := range ends {
+		regex = strings.TrimSuffix(regex, end)
+	}
 	parsed, err := syntax.Parse(regex, syntax.Perl)
 	if err != nil {
 		return nil, err
 	}
 	return walk(parsed)
 }
-
 func walk(r *syntax.Regexp) ([][]step, error) {
 	switch r.Op {
 	case syntax.OpEmptyMatch, syntax.OpWordBoundary:
@@ -122,6 +127,8 @@ func walk(r *syntax.Regexp) ([][]step, error) {
 			way = append(way, s)
 		}
 		return [][]step{way}, nil
+	case syntax.OpAnyCharNotNL:
+		return [][]step{{{" ~", 1, 1}}}, nil
 	case syntax.OpCharClass:
 		class, err := classOf(r)
 		return [][]step{{{class, 1, 1}}}, err
@@ -165,10 +172,23 @@ func repeat(r *syntax.Regexp) ([][]step, error) {
 		high = unbounded
 	}
 	ways, err := walk(r.Sub[0])
-	if err != nil || len(ways) != 1 || len(ways[0]) != 1 || ways[0][0].min != 1 || ways[0][0].max != 1 {
+	if err != nil {
+		return nil, err
+	}
+	if len(ways) == 1 && len(ways[0]) == 1 && ways[0][0].min == 1 && ways[0][0].max == 1 {
+		return [][]step{{{ways[0][0].class, low, high}}}, nil
+	}
+	if high > 4 {
 		return nil, fmt.Errorf("it repeats %v", r.Sub[0])
 	}
-	return [][]step{{{ways[0][0].class, low, high}}}, nil
+	all, repeated := [][]step{}, [][]step{nil}
+	for n := range high + 1 {
+		if n >= low {
+			all = append(all, repeated...)
+		}
+		repeated = product(repeated, ways)
+	}
+	return all, nil
 }
 
 func product(heads, tails [][]step) [][]step {
@@ -201,25 +221,50 @@ func classOf(r *syntax.Regexp) (string, error) {
 
 // usable returns the ways that can be matched byte by byte.
 func usable(ways [][]step) ([][]step, error) {
-	const leastKnown, most = 3, 32
-	if len(ways) > most {
-		return nil, fmt.Errorf("it matches in %d ways", len(ways))
-	}
+	const leastKnown, most = 3, 80
 	var left [][]step
 	for _, way := range ways {
-		if len(prefixOf(way)) >= leastKnown {
-			left = append(left, way)
+		for _, way := range spread(way, leastKnown) {
+			if len(prefixOf(way)) >= leastKnown {
+				left = append(left, way)
+			}
 		}
 		for i := 1; i < len(way); i++ {
-			if s := way[i-1]; s.min != s.max && overlap(s.class, way[i].class) {
+			// What may be empty leaves to the one before all that it takes.
+			if s := way[i-1]; s.min != s.max && way[i].min > 0 && overlap(s.class, way[i].class) {
 				return nil, fmt.Errorf("step %d may take what belongs to step %d", i-1, i)
 			}
 		}
 	}
-	if len(left) == 0 {
+	switch {
+	case len(left) == 0:
 		return nil, fmt.Errorf("less than %d characters of its beginning are known", leastKnown)
+	case len(left) > most:
+		return nil, fmt.Errorf("it matches in %d ways", len(left))
 	}
 	return left, nil
+}
+
+// spread makes a way several when its third character, but no other before it, is
+// one of a class.
+func spread(way []step, known int) [][]step {
+	n := len(prefixOf(way))
+	if n != known-1 || n == len(way) || way[n].min == 0 {
+		return [][]step{way}
+	}
+	var all [][]step
+	class, first := way[n].class, slices.Clone(way[n+1:])
+	if rest := way[n]; rest.max > 1 {
+		rest.min--
+		rest.max--
+		first = slices.Insert(first, 0, rest)
+	}
+	for i := 0; i < len(class); i += 2 {
+		for c := class[i]; c <= class[i+1]; c++ {
+			all = append(all, slices.Concat(way[:n], []step{{string([]byte{c, c}), 1, 1}}, first))
+		}
+	}
+	return all
 }
 
 // prefixOf returns the known characters that a way begins with.
