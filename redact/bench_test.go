@@ -61,7 +61,7 @@ func BenchmarkWriter(b *testing.B) {
 func benchmarkChunks(b *testing.B, name string, set *Set, text []byte) {
 	for _, chunk := range []int{64, 4 << 10, 32 << 10} {
 		b.Run(fmt.Sprintf("%s/chunk=%d", name, chunk), func(b *testing.B) {
-			w := NewWriter(io.Discard, set, Options{})
+			w := NewWriter(io.Discard, set, Options{OnFinding: func(Finding) {}})
 			b.SetBytes(int64(chunk))
 			b.ReportAllocs()
 			at := 0

@@ -24,6 +24,7 @@ type compiled struct {
 	formats map[[markLen]byte][]knownFormat // by the beginning of the prefix
 	marks   filter
 	opening pairs // the first two bytes of their prefixes
+	firsts  [256]bool
 
 	shortest int
 }

@@ -2,6 +2,7 @@ package redact
 
 import (
 	"math"
+	"regexp"
 	"slices"
 )
 
@@ -91,10 +92,11 @@ func (c *compiled) findFormats(what Formats) {
 	c.formats = map[[markLen]byte][]knownFormat{}
 	for _, f := range slices.Concat(formats[:], ownFormats()) {
 		mark := [markLen]byte([]byte(f.prefix))
-		known := knownFormat{&f, []owner{{&Secret{Name: f.name}, byFormat}}}
+		known := knownFormat{&f, []owner{{&Secret{Name: f.name}, byFormat}}, expressions(innocent[f.name])}
 		c.formats[mark] = append(c.formats[mark], known)
 		marks = append(marks, markOf(mark[:]))
 		c.opening.add(mark[0], mark[1])
+		c.firsts[mark[0]] = true
 	}
 	c.marks = newFilter(marks)
 }
@@ -102,20 +104,11 @@ func (c *compiled) findFormats(what Formats) {
 // knownFormat is a format as the owner of what it matches.
 type knownFormat struct {
 	*format
-	owners []owner
+	owners   []owner
+	innocent func() []*regexp.Regexp // of keys that are none
 }
 
 func markOf(t []byte) uint64 { return uint64(t[0]) | uint64(t[1])<<8 | uint64(t[2])<<16 }
-
-// marksIn reports whether a key may begin at one of eight places.
-func (c *compiled) marksIn(block []byte) bool {
-	for i := range gramLen {
-		if c.opening.has(block[i], block[i+1]) && c.marks.has(markOf(block[i:])) {
-			return true
-		}
-	}
-	return false
-}
 
 // formatted finds the keys at byte i of the view.
 func (s *scanner) formatted(i int) (live bool) {
@@ -126,8 +119,11 @@ func (s *scanner) formatted(i int) (live bool) {
 	end := s.view.whole(i)
 	t = s.view.text[i:end]
 	more := !s.final && end == len(s.view.text) && !s.view.seam(end)
-	if len(t) < markLen {
-		return more && s.marked(t)
+	switch len(t) {
+	case 1:
+		return more && s.set.firsts[t[0]]
+	case 2:
+		return more && s.set.opening.has(t[0], t[1])
 	}
 	for _, f := range s.set.formats[[markLen]byte(t)] {
 		t, more := t, more
@@ -139,21 +135,11 @@ func (s *scanner) formatted(i int) (live bool) {
 		switch {
 		case open && more:
 			live, s.next = true, next
-		case end > 0:
+		case end > 0 && !matchAny(f.innocent(), t[start:end]):
 			s.add(i+start, end-start, byFormat, f.owners)
 		}
 	}
 	return live
-}
-
-// marked reports whether a prefix begins with t, which is shorter than a mark.
-func (s *scanner) marked(t []byte) bool {
-	for mark := range s.set.formats {
-		if string(mark[:len(t)]) == string(t) {
-			return true
-		}
-	}
-	return false
 }
 
 // match returns the range of the key that t begins with; end is 0 if it begins

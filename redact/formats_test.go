@@ -27,7 +27,7 @@ func (f *format) sample(random *rand.Rand, most bool) string {
 				b.WriteByte(letters[random.IntN(len(letters))])
 			}
 		}
-		if key := b.String(); entropy([]byte(key)) > f.entropy {
+		if key := b.String(); entropy([]byte(key)) > f.entropy && !matchAny(expressions(innocent[f.name])(), []byte(key)) {
 			return key
 		}
 	}

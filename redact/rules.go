@@ -46,14 +46,14 @@ type knownRule struct {
 
 // ruler finds keys in lines.
 type ruler struct {
-	lower []byte // scratch
-	found []hint
+	found []hint // scratch
 }
 
 // words are those of all rules, by their beginnings.
 type words struct {
-	rules map[[wordLen - 1]byte][]wordOf
-	marks filter
+	rules   map[[wordLen - 1]byte][]wordOf
+	marks   filter
+	opening pairs
 }
 
 // wordOf is a word of some rules.
@@ -93,6 +93,9 @@ var allWords = sync.OnceValue(func() *words {
 			}
 		}
 	}
+	for mark := range all.rules {
+		all.opening.add(mark[0], mark[1])
+	}
 	all.marks = newFilter(marks)
 	return all
 })
@@ -108,6 +111,10 @@ func expressions(list []string) func() []*regexp.Regexp {
 	})
 }
 
+func matchAny(list []*regexp.Regexp, text []byte) bool {
+	return slices.ContainsFunc(list, func(e *regexp.Regexp) bool { return e.Match(text) })
+}
+
 func (r *rule) compile() *regexp.Regexp {
 	if r.assigned {
 		return regexp.MustCompile(`^(` + r.regex + `)(?:[\x60'"\s;]|\\[nr]|$)`)
@@ -118,20 +125,18 @@ func (r *rule) compile() *regexp.Regexp {
 // find returns the keys of a line, in order; none overlaps another.
 func (r *ruler) find(line []byte) []hint {
 	words := allWords()
-	r.lower, r.found = r.lower[:0], r.found[:0]
-	for _, b := range line {
-		r.lower = append(r.lower, lowered[b])
-	}
-	for i := 0; i+wordLen <= len(line); i++ {
-		if t := r.lower[i:]; words.marks.has(markOf(t)) {
-			for _, w := range words.rules[[wordLen - 1]byte(t)] {
-				if bytes.HasPrefix(t, []byte(w.word)) {
-					r.after(line, i, i+len(w.word), w.rules)
-				}
-			}
+	r.found = r.found[:0]
+	run := 0 // begins here
+	for i, b := range line {
+		if kinds[b] == 0 {
+			r.run(line, run, i)
+			run = i + 1
+		}
+		if i+wordLen <= len(line) && words.opening.has(lowered[b], lowered[line[i+1]]) {
+			r.word(line, i)
 		}
 	}
-	r.runs(line)
+	r.run(line, run, len(line))
 	if len(r.found) < 2 {
 		return r.found
 	}
@@ -160,6 +165,32 @@ func (h hint) rank() int {
 
 // generic is the rule for all that is named like a secret.
 const generic = "generic-api-key"
+
+// word finds the keys of rules that have a word at byte i.
+func (r *ruler) word(line []byte, i int) {
+	words, first, second := allWords(), lowered[line[i]], lowered[line[i+1]]
+	if !words.marks.has(markOf([]byte{first, second, lowered[line[i+2]]})) {
+		return
+	}
+	for _, w := range words.rules[[wordLen - 1]byte{first, second}] {
+		if folded(line[i:], w.word) {
+			r.after(line, i, i+len(w.word), w.rules)
+		}
+	}
+}
+
+// folded reports whether t begins with a word, in letters of any case.
+func folded(t []byte, word string) bool {
+	if len(t) < len(word) {
+		return false
+	}
+	for i := range len(word) {
+		if lowered[t[i]] != word[i] {
+			return false
+		}
+	}
+	return true
+}
 
 // after finds the keys of rules that have a word at line[from:to].
 func (r *ruler) after(line []byte, from, to int, rules []*knownRule) {
@@ -246,22 +277,15 @@ func (r *ruler) add(line []byte, from, start, end int, known *knownRule) bool {
 	if entropy(key) <= known.entropy {
 		return false
 	}
-	for _, e := range known.innocent() {
-		if e.Match(key) {
-			return false
-		}
+	if matchAny(known.innocent(), key) {
+		return false
 	}
 	if known.name == generic {
 		for limit := from - maxLead; from > 0 && from > limit && (isWord(line[from-1]) || line[from-1] == '.' || line[from-1] == '-'); {
 			from--
 		}
-		if !bytes.ContainsAny(key, "0123456789") || stops(r.lower[start:end]) {
+		if !bytes.ContainsAny(key, "0123456789") || stops(bytes.ToLower(key)) || matchAny(known.matches(), line[from:end]) {
 			return false
-		}
-		for _, e := range known.matches() {
-			if e.Match(line[from:end]) {
-				return false
-			}
 		}
 	}
 	r.found = append(r.found, hint{start, end, known})
@@ -275,26 +299,21 @@ func stops(key []byte) bool {
 	return slices.ContainsFunc(stopList(), func(word []byte) bool { return bytes.Contains(key, word) })
 }
 
-// runs finds long runs of base64 and hex that look random. Those that are as long
-// as digests are mostly digests.
-func (r *ruler) runs(line []byte) {
+// run takes in a run of base64 or hex that is long and looks random. Those that
+// are as long as digests are mostly digests.
+func (r *ruler) run(line []byte, start, end int) {
 	const leastBase64, leastHex = 40, 32
-	for from := 0; from < len(line); from++ {
-		end := from
-		for end < len(line) && kinds[line[end]] != 0 {
-			end++
+	if end-start < leastHex {
+		return
+	}
+	run := line[start:end]
+	switch {
+	case !slices.ContainsFunc(run, func(b byte) bool { return kinds[b] != hexDigit }):
+		if !slices.Contains([]int{32, 40, 56, 64, 96, 128}, len(run)) && entropy(run) > 3 {
+			r.found = append(r.found, hint{start, end, hexRun})
 		}
-		run := line[from:end]
-		switch {
-		case len(run) < leastHex:
-		case !slices.ContainsFunc(run, func(b byte) bool { return kinds[b] != hexDigit }):
-			if !slices.Contains([]int{32, 40, 56, 64, 96, 128}, len(run)) && entropy(run) > 3 {
-				r.found = append(r.found, hint{from, end, hexRun})
-			}
-		case len(run) >= leastBase64 && entropy(run) > 4.5 && random(string(run)):
-			r.found = append(r.found, hint{from, end, base64Run})
-		}
-		from = end
+	case len(run) >= leastBase64 && entropy(run) > 4.5 && random(string(run)):
+		r.found = append(r.found, hint{start, end, base64Run})
 	}
 }
 

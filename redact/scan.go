@@ -71,15 +71,24 @@ func (s *scanner) scan() (live int) {
 	// last of them. So one look there says whether the eight need a closer one.
 	for ; i+2*gramLen <= n; i += gramLen {
 		block := t[i : i+2*gramLen : i+2*gramLen]
-		if !grams.has(binary.LittleEndian.Uint64(block[gramLen-1:])) &&
-			!(c.short && (quads.has(uint64(binary.LittleEndian.Uint32(block[gramLen/2-1:]))) ||
-				quads.has(uint64(binary.LittleEndian.Uint32(block[gramLen-1:]))))) &&
-			!(c.tiny.forms != nil && c.pairsIn(block)) && !(c.formats != nil && c.marksIn(block)) {
+		if grams.has(binary.LittleEndian.Uint64(block[gramLen-1:])) ||
+			c.short && (quads.has(uint64(binary.LittleEndian.Uint32(block[gramLen/2-1:]))) ||
+				quads.has(uint64(binary.LittleEndian.Uint32(block[gramLen-1:])))) ||
+			c.tiny.forms != nil && c.pairsIn(block) {
+			for k := i; k < i+gramLen; k++ {
+				if s.begins(k) {
+					return s.view.origin(k)
+				}
+			}
 			continue
 		}
-		for k := i; k < i+gramLen; k++ {
-			if s.begins(k) {
-				return s.view.origin(k)
+		if c.formats == nil {
+			continue
+		}
+		for k := range gramLen {
+			if c.opening.has(block[k], block[k+1]) && s.formatted(i+k) {
+				s.byFormat = true
+				return s.view.origin(i + k)
 			}
 		}
 	}
