@@ -18,6 +18,8 @@
 // characters before such a break; the character of base64 that holds bits of a
 // value and of what stands before it; pieces of values that look like words.
 //
+// Set.FindFormats adds the keys whose format is known, whoever's they are.
+//
 // This guards against accidents. A program that means to leak a value can
 // compress, encrypt or spell it: give it no value that it must not have.
 package redact
