@@ -30,7 +30,11 @@ type compiled struct {
 }
 
 // lists are the forms while they are collected.
-type lists struct{ whole, across, pieces, tiny []form }
+type lists struct {
+	whole, across, pieces, tiny []form
+
+	begun map[[minFragment]byte]bool // beginnings of the secret's pieces
+}
 
 func compile(secrets []Secret) *compiled {
 	c := new(compiled)
@@ -42,6 +46,7 @@ func compile(secrets []Secret) *compiled {
 		}
 		// The forms share the secret, but need no second copy of its value.
 		secret := &Secret{Name: s.Name, Version: s.Version}
+		l.begun = map[[minFragment]byte]bool{}
 		for _, v := range variants(s) {
 			l.add(v, []owner{{secret, v.encoding}})
 		}
@@ -89,7 +94,12 @@ func (l *lists) add(v variant, owners []owner) {
 	for at := range len(t) {
 		switch {
 		case v.random && at+minFragment <= len(t) && distinctive(t[at:at+minFragment]):
-			l.pieces = append(l.pieces, form{t[at:min(at+maxForm, len(t))], owners})
+			// The forms of a value have most pieces in common. A longer one that begins
+			// the same is covered by those that begin behind it.
+			if key := [minFragment]byte([]byte(t[at : at+minFragment])); !l.begun[key] {
+				l.begun[key] = true
+				l.pieces = append(l.pieces, form{t[at:min(at+maxForm, len(t))], owners})
+			}
 		case v.tail > 0 && at > 0 && at < gramLen && at+v.tail <= len(t):
 			// A line break within the first gram would hide the form.
 			whole(at)

@@ -36,14 +36,14 @@ func hexes(v string) iter.Seq[string] {
 	}
 }
 
+// maxDump is the longest value that dumps are looked for of: each is a form for
+// every byte.
+const maxDump = 4 << 10
+
 // dumps gives v as tools dump it byte by byte, each eight bytes that follow each
 // other, because a dump has short lines.
 func dumps(v string) iter.Seq[string] {
 	return func(yield func(string) bool) {
-		const longest = 256 // bytes
-		if len(v) > longest {
-			return
-		}
 		for at := range max(1, len(v)-gramLen+1) {
 			digits := hex.EncodeToString([]byte(v[at:min(at+gramLen, len(v))]))
 			upper := strings.ToUpper(digits)

@@ -10,7 +10,8 @@ const minForced = 4
 
 // Random reports whether a value looks like one that a generator made: it has 16
 // bytes or more, and most of its windows of 16 change often between kinds of
-// characters. Pieces of such a value are found.
+// characters, or have many different ones of several kinds. Pieces of such a value
+// are found.
 func Random(value string) bool { return random(strings.TrimSpace(value)) }
 
 // unfit returns why a secret is not looked for, or nothing.
@@ -51,14 +52,12 @@ var (
 	region = regexp.MustCompile(`^[a-z]{2,}(?:-[a-z]+)+-?[0-9]{1,2}[a-z]?$`)
 )
 
-// random reports whether a value looks like one that a generator made, so that
-// pieces of it are found: most of its windows change often between kinds of
-// characters.
 func random(v string) bool {
 	windows, mixed := 0, 0
 	for at := 0; at+minFragment <= len(v); at++ {
 		windows++
-		if changes(v[at:at+minFragment]) >= 4 {
+		// Base32 has few digits.
+		if n := changes(v[at : at+minFragment]); n >= 4 || n >= 2 && different(v[at:at+minFragment]) >= 10 {
 			mixed++
 		}
 	}
@@ -67,15 +66,20 @@ func random(v string) bool {
 
 // distinctive reports whether a piece of a random value says that it is one.
 func distinctive(piece string) bool {
+	return different(piece) >= 6 && changes(piece) >= 2
+}
+
+// different counts the different bytes.
+func different(s string) int {
 	var seen [256]bool
-	different := 0
-	for i := range len(piece) {
-		if !seen[piece[i]] {
-			seen[piece[i]] = true
-			different++
+	n := 0
+	for i := range len(s) {
+		if !seen[s[i]] {
+			seen[s[i]] = true
+			n++
 		}
 	}
-	return different >= 6 && changes(piece) >= 2
+	return n
 }
 
 // changes counts the neighbours of different kinds: lower case, upper case, digits.

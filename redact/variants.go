@@ -40,6 +40,9 @@ func variants(s Secret) []variant {
 		pieces := random(part)
 		add(variant{raw, part, pieces, minFragment})
 		for e := raw + 1; e < fragment; e++ {
+			if e == dump && len(value) > maxDump {
+				continue
+			}
 			core := ""
 			for text := range encoders[e](part) {
 				// Sixteen characters of a form that writes many for a byte show too
