@@ -14,8 +14,8 @@ const maxWrite = 32 << 10
 type Options struct {
 	// Strict makes Flush hold back what a Write holds back.
 	Strict bool
-	// OnFinding is called for each finding, by Write or Close, in the order of
-	// offsets.
+	// OnFinding is called for each finding, by Write or Close: for those that are
+	// redacted in the order of offsets, for the others once their line is complete.
 	OnFinding func(Finding)
 }
 
