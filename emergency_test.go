@@ -320,6 +320,40 @@ func TestRevokeRace(t *testing.T) {
 	}
 }
 
+// TestIncidentKeepsItsAlerts lists an alert whatever a crash came between.
+func TestIncidentKeepsItsAlerts(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	head := incidentEntry{ID: "20260504-100000-0123abcd", Kind: string(stopSecret), CreatedAt: e.clock.Now()}
+	hit := killed{ID: strings.Repeat("a", executionIDLength), State: acknowledged, Told: eventTerminated}
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(e.b.loadIncidents(e.Context(), e.s))
+	// Open, but a crash came before it was stored: it is before an alert is sent.
+	e.b.incidents.begin(head, nil, false)
+	check(e.b.storeFirst(e.Context(), e.s, head, false))
+	if stored, err := getIncident(e.Context(), e.s, head.ID); err != nil || stored == nil {
+		t.Fatalf("the incident is not stored: %v", err)
+	}
+	check(e.b.alerted(e.Context(), e.s, head.ID, alert{ID: "x", Event: "secret.revoked", State: alertDelivered}))
+	// Closed, but a crash came before the entry said so: it is completed again.
+	e.b.incidents.begin(head, []killed{hit}, true)
+	check(e.b.storeIncident(e.Context(), e.s, head.ID))
+	if e.b.incidents.has(head.ID) {
+		t.Fatal("the incident is still open")
+	}
+	check(e.b.listIncident(e.Context(), e.s, head, nil))
+	got, executions, err := e.b.incident(e.Context(), e.s, head.ID)
+	check(err)
+	if len(got.Alerts) != 1 || len(executions) != 1 || got.Counts[string(acknowledged)] != 1 {
+		t.Errorf("%+v with %d executions", got, len(executions))
+	}
+}
+
 // TestStoppable says before it is needed who could be stopped now.
 func TestStoppable(t *testing.T) {
 	both(t, func(e *env) {

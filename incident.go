@@ -141,12 +141,41 @@ func (x *incidents) begin(head incidentEntry, hit []killed, listed bool) {
 // listIncident completes an incident: hit is all that is still to be added to what
 // it has told to stop.
 func (b *backend) listIncident(ctx context.Context, s logical.Storage, head incidentEntry, hit []killed) error {
+	if err := b.reopen(ctx, s, head); err != nil {
+		return err
+	}
 	b.incidents.begin(head, hit, false)
 	if err := b.dropUnstarted(ctx, s, head.ID); err != nil {
 		return err
 	}
 	b.incidents.begin(head, nil, true)
 	return b.storeIncident(ctx, s, head.ID)
+}
+
+// reopen opens an incident that is not open: as it is stored, if it is, since it
+// may have been closed before whoever has begun it said so.
+func (b *backend) reopen(ctx context.Context, s logical.Storage, first incidentEntry) error {
+	lock := b.lockEntry(incidentKey(first.ID))
+	lock.Lock()
+	defer lock.Unlock()
+	if b.incidents.has(first.ID) {
+		return nil
+	}
+	head, hit, err := readIncident(ctx, s, first.ID)
+	if err != nil {
+		return err
+	}
+	if head == nil {
+		head = &first
+	}
+	b.incidents.begin(*head, hit, head.Listed)
+	return nil
+}
+
+func (x *incidents) has(id string) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.open[id] != nil
 }
 
 // dropUnstarted takes executions off an incident whose start was refused after

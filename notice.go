@@ -178,14 +178,14 @@ func (b *backend) tellExpiry(ctx context.Context, s logical.Storage, a scope.Add
 	return err
 }
 
-// storeFirst stores an incident that a crash kept from being written.
+// storeFirst stores an incident that is not stored yet, because the worker was
+// faster than the request or a crash came between.
 func (b *backend) storeFirst(ctx context.Context, s logical.Storage, first incidentEntry, listed bool) error {
 	if listed {
 		return nil
 	}
-	if head, _, err := b.incident(ctx, s, first.ID); head != nil || err != nil {
+	if err := b.reopen(ctx, s, first); err != nil {
 		return err
 	}
-	b.incidents.begin(first, nil, false)
 	return b.storeIncident(ctx, s, first.ID)
 }

@@ -192,8 +192,8 @@ func (b *backend) revokeRunners(ctx context.Context, req *logical.Request, d *fr
 	}
 	// Told before the worker hears of it, so that the answer can say who was.
 	hit := b.executions.order(b.executions.matching(e.matches), e.order())
-	b.stops.put(e)
 	b.incidents.begin(e.incident(), hit, false)
+	b.stops.put(e)
 	b.storeSoon(ctx, req.Storage, e.ID)
 	return b.revokeAnswer(e.ID, killedIDs(hit)), nil
 }

@@ -90,10 +90,19 @@ func (b *backend) revokeSecret(ctx context.Context, req *logical.Request, d *fra
 		}
 		return b.revokedAnswer(ctx, req.Storage, a, v, v.ID, killedIDs(hit))
 	}
-	// The worker may have been faster: what it told is in the incident already.
-	b.incidents.begin(v.incident(a), b.executions.order(v.holders, v.order(a)), false)
-	b.storeSoon(ctx, req.Storage, v.ID)
+	b.tellRevoked(ctx, req.Storage, a, v)
 	return b.revokedAnswer(ctx, req.Storage, a, v, v.ID, v.holders)
+}
+
+// tellRevoked tells who holds what was revoked, as far as they are known, and
+// opens the incident. The worker completes both from the entry.
+func (b *backend) tellRevoked(ctx context.Context, s logical.Storage, a scope.Address, v *revocation) {
+	hit := b.executions.order(v.holders, v.order(a))
+	// It may have been faster: then the incident is there, even closed.
+	if err := b.reopen(ctx, s, v.incident(a)); err == nil {
+		b.incidents.begin(v.incident(a), hit, false)
+	}
+	b.storeSoon(ctx, s, v.ID)
 }
 
 // wantedRevocation is what the request asks for.
