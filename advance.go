@@ -199,8 +199,9 @@ func (b *backend) stopHolders(ctx context.Context, s logical.Storage, a scope.Ad
 // beginning says what a rotation is to begin with.
 type beginning struct {
 	trigger, by, requestID string
-	due                    bool                           // only if the schedule says so
-	ask                    func(*rotation.Rotation) error // what was asked for, if it was
+	due                    bool                                         // only if the schedule says so
+	ask                    func(*rotation.Rotation) error               // what was asked for, if it was
+	with                   func(*secretEntry, *rotation.Rotation) error // what comes with it
 }
 
 // beginByRotator begins a rotation whose value the entry's rotator makes. A type
@@ -249,6 +250,11 @@ func (b *backend) beginByRotator(ctx context.Context, s logical.Storage, a scope
 		r.Chain = e.Schedule.RotationChain
 		if g.ask != nil {
 			if err := g.ask(r); err != nil {
+				return err
+			}
+		}
+		if g.with != nil {
+			if err := g.with(e, r); err != nil {
 				return err
 			}
 		}

@@ -57,6 +57,7 @@ complete: keys with a slash at the end are segments with more below them.
 | 403 | the policy refuses, or every reason why an environment does not resolve is a refusal of scope |
 | 404 | there is no such entry, chain or agent |
 | 409 | ` + "`cas`" + ` does not match, or what is to be removed is in use |
+| 429 | more is checked against the whole mount than one identity may |
 `
 
 var captureGroup = regexp.MustCompile(`\(\?P<([a-z]+)>[^)]*\)\??`)

@@ -40,6 +40,8 @@ type backend struct {
 	outbox     *outbox
 	stops      *stops
 	incidents  *incidents
+	mount      *mountIndex
+	mountUsers *mountUsers
 	worker     atomic.Pointer[worker]
 	// periodicDue says that Vault has called since the worker's last pass.
 	periodicDue atomic.Bool
@@ -59,13 +61,15 @@ type backend struct {
 	folderLocks  []*locksutil.LockEntry // the index of places, against entries written into a place that goes
 	entryLocks   []*locksutil.LockEntry // one entry from its Get to its Put
 	saltLock     sync.Mutex             // the making of the salt
+	setLock      sync.Mutex             // the compiling of a set to redact, which takes memory
 	notifierLock sync.Mutex             // whether there are notifiers, from the look to the note of it
 	stopLock     sync.Mutex             // orders to stop and holds, from the look for an earlier one to the Put
 }
 
 // counts are what status shows of the requests since the start.
 type counts struct {
-	env, creds, reveal, refused, started, dropped atomic.Uint64
+	env, creds, reveal, refused, started, dropped, leaks atomic.Uint64
+	redacted, mountChecked, mountHits, mountRefused      atomic.Uint64
 }
 
 func newBackend(now func() time.Time) *backend {
@@ -80,6 +84,7 @@ func newBackend(now func() time.Time) *backend {
 		entryLocks:   locksutil.CreateLocks(),
 	}
 	b.steps, b.stops, b.incidents = newSteps(), newStops(), newIncidents()
+	b.mount, b.mountUsers = newMountIndex(), newMountUsers()
 	b.rotations = newRotations(b.kickRotations)
 	b.outbox = newOutbox(b.kickOutbox)
 	b.executions = newExecutions(b.rotations.released)
@@ -104,6 +109,7 @@ func newBackend(now func() time.Time) *backend {
 			b.pathExecutionWatch(),
 			b.pathExecutionFinish(),
 			b.pathExecutionAck(),
+			b.pathExecutionFinding(),
 			b.pathExecution(),
 			b.pathExecutionsList(),
 			b.pathExecutions(),
@@ -128,6 +134,8 @@ func newBackend(now func() time.Time) *backend {
 			b.pathExplain(),
 			b.pathPolicy(),
 			b.pathReveal(),
+			b.pathRedactMount(),
+			b.pathRedact(),
 			b.pathSecretsList(),
 			b.pathSecrets(),
 			b.pathGroupsList(),
@@ -175,5 +183,7 @@ func (b *backend) invalidate(_ context.Context, key string) {
 		b.stops.forget()
 	case strings.HasPrefix(key, notifierPrefix):
 		b.anyNotifier.Store(nil)
+	case strings.HasPrefix(key, secretPrefix):
+		b.mount.forget()
 	}
 }

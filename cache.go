@@ -66,6 +66,14 @@ func (c *cache) fill(key string, value any, size int, generation uint64) {
 	}
 }
 
+// keep adds what its reader checks before it uses it, so that it holds whatever
+// is written.
+func (c *cache) keep(key string, value any, size int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.addLocked(key, value, size)
+}
+
 // written notes that storage now holds value at key.
 func (c *cache) written(key string, value any, size int) {
 	c.mu.Lock()

@@ -46,6 +46,11 @@ func notReady(format string, args ...any) error {
 	return &apiError{http.StatusServiceUnavailable, fmt.Sprintf(format, args...)}
 }
 
+// tooMany is for who asks more often than he may.
+func tooMany(format string, args ...any) error {
+	return &apiError{http.StatusTooManyRequests, fmt.Sprintf(format, args...)}
+}
+
 // respond turns an error into what Vault passes on with the right status. A
 // coded error leaves bare and alone: wrapped it would become a 500 on its way
 // through gRPC, and beside a response a 400.

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -43,8 +44,9 @@ type executionEntry struct {
 	Identity    string         `json:"identity"`   // who alone may see it by its id; see identity
 	StartedBy   string         `json:"started_by"` // for people
 	StartedAt   time.Time      `json:"started_at"`
-	TTL         time.Duration  `json:"ttl"`      // of a lease, from each renewal
-	Deadline    time.Time      `json:"deadline"` // no lease lives longer
+	TTL         time.Duration  `json:"ttl"`                  // of a lease, from each renewal
+	Deadline    time.Time      `json:"deadline"`             // no lease lives longer
+	Unredacted  bool           `json:"unredacted,omitempty"` // its runner hands on the output as it is
 	Pins        []pin          `json:"pins"`
 	State       executionState `json:"state"`
 	Generation  int            `json:"generation"` // grows with each change of state
@@ -58,6 +60,9 @@ type executionEntry struct {
 	// Leases are the expiries of the execution's leases as they were granted, by
 	// nonce. Renewals are not stored.
 	Leases map[string]time.Time `json:"leases"`
+
+	// Variables are those that it was given, by the names that it knows them by.
+	Variables map[string]*variable `json:"variables,omitempty"`
 }
 
 // pin says that an execution was given a version of an entry.
@@ -174,7 +179,8 @@ func (e *executionEntry) agentPath() string {
 }
 
 // withExecution changes an execution under its lock, and stores it when the
-// change did something. What has ended changes only by a late receipt.
+// change did something; one that returns errUnchanged is answered, and not stored.
+// What has ended changes only by a late receipt.
 func (b *backend) withExecution(ctx context.Context, s logical.Storage, id string, change func(*executionEntry) error) (*executionEntry, error) {
 	ctx, cancel := commitContext(ctx)
 	defer cancel()
@@ -195,14 +201,17 @@ func (b *backend) withExecution(ctx context.Context, s logical.Storage, id strin
 	if e == nil {
 		return nil, notFound("there is no such execution")
 	}
-	generation, leases := e.Generation, len(e.Leases)
+	generation, leases, sightings := e.Generation, len(e.Leases), e.sightings()
 	if err := b.applyOrder(ctx, s, e); err != nil {
 		return nil, err
 	}
-	if err := change(e); err != nil {
+	err = change(e)
+	if err != nil && !errors.Is(err, errUnchanged) {
 		return nil, err
 	}
-	if e.Generation == generation && len(e.Leases) == leases {
+	unchanged := err != nil || e.Generation == generation && len(e.Leases) == leases && e.sightings() == sightings
+	b.executions.recall(e)
+	if unchanged {
 		return e, nil
 	}
 	if err := put(ctx, s, e); err != nil {
@@ -225,17 +234,15 @@ func putEndedExecution(ctx context.Context, s logical.Storage, e *executionEntry
 
 // executionAnswer is the answer to a start: a lease that holds only strings.
 func (b *backend) executionAnswer(e *executionEntry, r *resolution, nonce string) *logical.Response {
-	versions := map[string]any{}
-	for i := range r.results {
-		result := &r.results[i]
-		for _, name := range result.Variables {
-			versions[result.Variable(name)] = result.Version
-		}
+	versions, redact := map[string]any{}, map[string]any{}
+	for name, v := range e.Variables {
+		versions[name], redact[name] = e.Pins[v.Pin].Version, v.Redact
 	}
 	resp := b.Secret(executionSecretType).Response(map[string]any{
 		"execution_id": e.ID,
 		"env":          r.flat(),
 		"versions":     versions,
+		"redact":       redact,
 		"expires_at":   timeString(e.Deadline),
 	}, map[string]any{"execution_id": e.ID, "lease": nonce})
 	resp.Secret.TTL = min(e.TTL, e.Deadline.Sub(b.now()))

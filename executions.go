@@ -40,10 +40,11 @@ type execution struct {
 	deadline   time.Time
 	generation int
 	state      executionState
-	changed    chan struct{} // closed at the next change of state; nil: nobody waits
-	run        string        // the label
-	watched    int64         // when somebody last watched it, in Unix seconds
-	order      *stopOrder    // that it was given, and that may not be stored yet
+	changed    chan struct{}       // closed at the next change of state; nil: nobody waits
+	run        string              // the label
+	watched    int64               // when somebody last watched it, in Unix seconds
+	order      *stopOrder          // that it was given, and that may not be stored yet
+	seen       map[string]sighting // in output, of which its record may count less
 }
 
 type lease struct {
@@ -240,6 +241,36 @@ func (x *executions) heldBy(p pin) []string {
 	}
 	slices.Sort(ids)
 	return ids
+}
+
+// remember keeps in memory how often a variable was seen, if the execution is here.
+func (x *executions) remember(id, name string, seen sighting) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	run := x.byID[id]
+	if run == nil {
+		return false
+	}
+	if run.seen == nil {
+		run.seen = map[string]sighting{}
+	}
+	run.seen[name] = seen
+	return true
+}
+
+// recall makes a record count all that was seen. To do it twice changes nothing.
+func (x *executions) recall(e *executionEntry) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	run := x.byID[e.ID]
+	if run == nil {
+		return
+	}
+	for name, seen := range run.seen {
+		if known := e.Variables[name].Seen; known != nil && known.Count < seen.Count {
+			known.Count, known.Last = seen.Count, seen.Last
+		}
+	}
 }
 
 // agentOf returns the agent of an execution, or nil.

@@ -81,7 +81,7 @@ func (b *backend) checkInput(req *logical.Request) error {
 			continue
 		}
 		check, special := fieldChecks[name]
-		if !special {
+		if !special || schema.Type == framework.TypeBool { // redact is one of two types
 			check = typeChecks[schema.Type]
 		}
 		if expected := check(value); expected != "" {

@@ -23,6 +23,7 @@ type notice struct {
 	Time    time.Time         `json:"time"`
 	Texts   map[string]string `json:"texts,omitempty"`
 	Numbers map[string]int    `json:"numbers,omitempty"`
+	Flags   map[string]bool   `json:"flags,omitempty"`
 	IDs     []string          `json:"ids,omitempty"` // of executions
 }
 
@@ -63,6 +64,9 @@ func (n *notice) notification() notification {
 	}
 	for name, number := range n.Numbers {
 		fields[name] = number
+	}
+	for name, flag := range n.Flags {
+		fields[name] = flag
 	}
 	if len(n.IDs) > 0 {
 		fields["execution_ids"] = n.IDs[:min(len(n.IDs), notify.MostIDs)]

@@ -114,6 +114,7 @@ func executionFields() map[string]*framework.FieldSchema {
 		"workspace":    {Type: framework.TypeString, Description: "Where it runs.", Required: true},
 		"run":          {Type: framework.TypeString, Description: "The run of the chain that it belongs to.", Required: true},
 		"user":         {Type: framework.TypeString, Description: "For whom it runs.", Required: true},
+		"redact":       {Type: framework.TypeBool, Description: "Whether its output is redacted, as whoever started it says.", Required: true},
 		"started_by":   {Type: framework.TypeString, Description: "The entity, or the display name of the token, that started it.", Required: true},
 		"state":        {Type: framework.TypeString, Description: "active, terminating, finished, expired, terminated or lost.", Required: true},
 		"generation":   {Type: framework.TypeInt, Description: "Grows with each change of state.", Required: true},
@@ -125,6 +126,7 @@ func executionFields() map[string]*framework.FieldSchema {
 		"incident_id":  {Type: framework.TypeString, Description: "The incident that it was stopped by, or an empty string.", Required: true},
 		"exit_code":    {Type: framework.TypeInt, Description: "The exit code that finish gave, or null."},
 		"ack":          {Type: framework.TypeMap, Description: "The receipt of a kill: pid, signal, exit_code, time; or null."},
+		"findings":     {Type: framework.TypeMap, Description: "What was seen in its output, by variable: path and version of the entry, first_at, last_at, count, encodings, and redacted, which is false when one was not.", Required: true},
 	}
 }
 
@@ -139,6 +141,7 @@ func (e *executionEntry) toResponse() map[string]any {
 		"state": string(e.State), "generation": e.Generation, "versions": versions,
 		"started_at": timeString(e.StartedAt), "expires_at": timeString(e.Deadline), "ended_at": timeString(e.EndedAt),
 		"reason": e.Reason, "incident_id": e.IncidentID, "exit_code": nil, "ack": nil,
+		"redact": !e.Unredacted, "findings": e.findings(),
 	}
 	if e.ExitCode != nil {
 		data["exit_code"] = *e.ExitCode
@@ -163,6 +166,7 @@ func (b *backend) ownExecution(ctx context.Context, req *logical.Request, d *fra
 	if who := identity(req); e == nil || who == "" || who != e.Identity {
 		return nil, notFound("there is no such execution")
 	}
+	b.executions.recall(e)
 	return e, b.applyOrder(ctx, req.Storage, e)
 }
 

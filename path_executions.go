@@ -22,6 +22,7 @@ func (b *backend) pathExecutions() *framework.Path {
 			"run":             {Type: framework.TypeString, Description: "A label that ties the executions of one run of the chain together."},
 			"user":            {Type: framework.TypeString, Description: "For whom the agent runs, as a label."},
 			"ttl":             {Type: framework.TypeDurationSecond, Description: "The step of the lease. Without it: execution_ttl of config."},
+			"redact":          {Type: framework.TypeBool, Default: true, Description: "Whether the agent's output is redacted, for the record. True by default."},
 			"idempotency_key": {Type: framework.TypeString, Description: "The same key from the same identity gives the same execution, with one more lease."},
 			"id":              {Type: framework.TypeString, Query: true, Description: "The id of an execution of this agent."},
 		},
@@ -35,6 +36,7 @@ func (b *backend) pathExecutions() *framework.Path {
 					"execution_id": {Type: framework.TypeString, Description: "The id, which only the identity that started it can use.", Required: true},
 					"env":          {Type: framework.TypeMap, Description: "The environment.", Required: true, DisplayAttrs: &framework.DisplayAttributes{Name: "Environment", Sensitive: true}},
 					"versions":     {Type: framework.TypeMap, Description: "The version of each variable.", Required: true},
+					"redact":       {Type: framework.TypeMap, Description: "How each variable is redacted from output: always, unless_common (not when it is a common word or number), or never.", Required: true},
 					"expires_at":   {Type: framework.TypeString, Description: "When the execution ends, whatever is renewed.", Required: true},
 				}),
 			},
@@ -70,8 +72,6 @@ const (
 )
 
 func (b *backend) executionStart(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	ctx, cancel := commitContext(ctx)
-	defer cancel()
 	path := d.Get("path").(string)
 	if err := b.requireStops(ctx, req.Storage); err != nil {
 		return respond(err)
@@ -138,7 +138,7 @@ func (b *backend) wantedExecution(ctx context.Context, req *logical.Request, d *
 		Environment: environment, Chain: chain.Chain, Agent: agent.Name,
 		Workspace: d.Get("workspace").(string), Run: d.Get("run").(string), User: d.Get("user").(string),
 		Identity: who, StartedBy: actor(req), StartedAt: now, TTL: settings.ExecutionTTL, Deadline: now.Add(limit),
-		State: executionActive, Generation: 1,
+		Unredacted: !d.Get("redact").(bool), State: executionActive, Generation: 1,
 	}
 	if ttl := time.Duration(d.Get("ttl").(int)) * time.Second; ttl > 0 {
 		e.TTL = ttl
@@ -180,7 +180,10 @@ func (b *backend) tryStart(ctx context.Context, req *logical.Request, path strin
 		b.counts.refused.Add(1)
 		return nil, err
 	}
-	e.Pins = r.pins()
+	// Not before: resolving may have to wait for a secret that is being switched.
+	ctx, cancel := commitContext(ctx)
+	defer cancel()
+	e.Pins, e.Variables = r.pins(), r.variables()
 	nonce := e.grant(b.now())
 	// Pinned before the Put and looked at again after it: whoever ends a version
 	// either sees the pin, or is seen here.
@@ -213,7 +216,7 @@ func (b *backend) executionRepeated(ctx context.Context, req *logical.Request, e
 	if e.State != executionActive {
 		return respond(conflict("the execution of this idempotency_key is %s: use another key for another run", e.State))
 	}
-	if e.Workspace != wanted.Workspace || e.Run != wanted.Run || e.User != wanted.User || e.TTL != wanted.TTL {
+	if e.Workspace != wanted.Workspace || e.Run != wanted.Run || e.User != wanted.User || e.TTL != wanted.TTL || e.Unredacted != wanted.Unredacted {
 		return respond(conflict("the execution of this idempotency_key was started with other fields: use another key for another run"))
 	}
 	if len(e.Leases) >= maxLeases {
@@ -226,9 +229,11 @@ func (b *backend) executionRepeated(ctx context.Context, req *logical.Request, e
 	if r.err == nil && !slices.Equal(e.Pins, r.pins()) {
 		r = r.at(e.Pins)
 	}
-	if r == nil || r.err != nil || len(r.entries) != len(e.Pins) {
+	if r == nil || r.err != nil || !e.wasGiven(r) {
 		return respond(conflict("the execution of this idempotency_key holds versions that are no longer given out: use another key for another run"))
 	}
+	ctx, cancel := commitContext(ctx)
+	defer cancel()
 	nonce := e.grant(b.now())
 	if err := putExecution(ctx, req.Storage, e); err != nil {
 		return respond(err)
@@ -249,6 +254,7 @@ func (b *backend) executionsRead(ctx context.Context, req *logical.Request, d *f
 	if e == nil || e.agentPath() != d.Get("path").(string) {
 		return respond(notFound("%s has no such execution", d.Get("path").(string)))
 	}
+	b.executions.recall(e)
 	if err := b.applyOrder(ctx, req.Storage, e); err != nil {
 		return respond(err)
 	}

@@ -72,7 +72,7 @@ func rotationFields() map[string]*framework.FieldSchema {
 		"step":                {Type: framework.TypeString, Description: "The step that failed, or an empty string.", Required: true},
 		"current_version":     {Type: framework.TypeInt, Description: "The version before the rotation, or 0.", Required: true},
 		"pending_version":     {Type: framework.TypeInt, Description: "The new version, or 0.", Required: true},
-		"trigger":             {Type: framework.TypeString, Description: "write, request or schedule.", Required: true},
+		"trigger":             {Type: framework.TypeString, Description: "write, request, schedule, revoke or leak.", Required: true},
 		"rotator":             {Type: framework.TypeString, Description: "The rotator that makes the value, or an empty string.", Required: true},
 		"started_at":          {Type: framework.TypeString, Description: "When it began.", Required: true},
 		"started_by":          {Type: framework.TypeString, Description: "Who began it.", Required: true},

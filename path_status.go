@@ -34,7 +34,7 @@ func (b *backend) pathStatus() *framework.Path {
 					"executions":     {Type: framework.TypeMap, Description: "How many executions have not ended, by chain; null while the engine still reads what runs.", Required: true},
 					"stoppable":      {Type: framework.TypeMap, Description: "How ready executions are to be stopped now: watched and unwatched count those that somebody has watched in the last 15 seconds, and the others, of which executions lists the first 100; null while the engine still reads what runs.", Required: true},
 					"unacknowledged": {Type: framework.TypeSlice, Description: "Incident_id, created_at and executions of incidents of which executions have not acknowledged yet.", Required: true},
-					"counters":       {Type: framework.TypeMap, Description: "env_reads, creds_reads, reveal_reads, refused_reads, executions_started, notifications_dropped, and of the cache entries, bytes, limit_bytes, hits and misses.", Required: true},
+					"counters":       {Type: framework.TypeMap, Description: "env_reads, creds_reads, reveal_reads, refused_reads, executions_started, notifications_dropped, leaks (how often leak.detected was told), redacted_texts, of the checks against the whole mount mount_checks, mount_hits (secrets that the caller did not see) and mount_refused (429), of their index mount_index_values and mount_index_bytes, and of the cache entries, bytes, limit_bytes, hits and misses.", Required: true},
 				}),
 			},
 		},
@@ -61,6 +61,7 @@ func (b *backend) statusRead(ctx context.Context, req *logical.Request, _ *frame
 		return respond(err)
 	}
 	cache := b.cache.stats()
+	values, bytes := b.mount.stats()
 	var executions, stoppable map[string]any
 	if b.executions.isReady() {
 		executions = b.executions.live()
@@ -85,7 +86,9 @@ func (b *backend) statusRead(ctx context.Context, req *logical.Request, _ *frame
 		"unacknowledged": b.incidents.unacknowledged(),
 		"counters": map[string]any{
 			"env_reads": b.counts.env.Load(), "creds_reads": b.counts.creds.Load(), "reveal_reads": b.counts.reveal.Load(),
-			"refused_reads": b.counts.refused.Load(), "executions_started": b.counts.started.Load(), "notifications_dropped": b.counts.dropped.Load(), "cache_entries": cache.entries, "cache_bytes": cache.bytes,
+			"refused_reads": b.counts.refused.Load(), "executions_started": b.counts.started.Load(), "notifications_dropped": b.counts.dropped.Load(), "leaks": b.counts.leaks.Load(), "cache_entries": cache.entries, "cache_bytes": cache.bytes,
+			"redacted_texts": b.counts.redacted.Load(), "mount_checks": b.counts.mountChecked.Load(), "mount_hits": b.counts.mountHits.Load(), "mount_refused": b.counts.mountRefused.Load(),
+			"mount_index_values": values, "mount_index_bytes": bytes,
 			"cache_limit_bytes": cache.limit, "cache_hits": cache.hits, "cache_misses": cache.misses,
 		},
 	}

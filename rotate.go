@@ -41,6 +41,7 @@ const (
 	triggerRequest  = "request" // rotate/
 	triggerSchedule = "schedule"
 	triggerRevoke   = "revoke" // revoke/secret/ with rotate
+	triggerLeak     = "leak"   // on_leak
 )
 
 // newRotation returns a rotation that obeys the entry's schedule and the

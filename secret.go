@@ -52,8 +52,9 @@ type secretEntry struct {
 	RotateNow   bool               `json:"rotate_now,omitempty"`  // its rotator makes a new version as soon as it can
 	Emergencies []emergency        `json:"emergencies,omitempty"` // newest last
 	Notices     []notice           `json:"notices,omitempty"`     // that the outbox does not have yet
-	GoneNext    *version           `json:"gone_next,omitempty"`   // the same as Gone, after it
-	Gone        *version           `json:"gone,omitempty"`        // without its values: what the far side is told of at last
+	Leak        leakMark           `json:"leak,omitzero"`
+	GoneNext    *version           `json:"gone_next,omitempty"` // the same as Gone, after it
+	Gone        *version           `json:"gone,omitempty"`      // without its values: what the far side is told of at last
 
 	// RequestID is of the last request that changed the entry. After a crash of
 	// the plugin Vault sends the request that was in flight once more.
@@ -187,7 +188,7 @@ func (e *secretEntry) validate() error {
 
 var (
 	sensitivities = []string{"low", "medium", "high", "critical"}
-	leakActions   = []string{"alert", "rotate", "revoke"}
+	leakActions   = []string{onLeakAlert, onLeakRotate, onLeakRevoke}
 )
 
 // getSecret returns the entry at an address, or nil. It is shared: read, never changed.
@@ -236,7 +237,9 @@ func (b *backend) putSecretLocked(ctx context.Context, s logical.Storage, a scop
 			}
 		}
 	}
-	if err := cachedPut(ctx, b.cache, s, secretKey(a), e, e.stored()); err != nil {
+	err := cachedPut(ctx, b.cache, s, secretKey(a), e, e.stored())
+	b.mount.put(a, e)
+	if err != nil {
 		b.rotations.touch(a) // it may have been stored all the same
 		return err
 	}

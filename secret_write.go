@@ -132,7 +132,7 @@ func newSecretEntry(req *logical.Request, a scope.Address, deleted *deletedEntry
 		Sensitivity:      "medium",
 		AccessLogEnabled: true,
 		Redact:           redaction{Enabled: true},
-		OnLeak:           "alert",
+		OnLeak:           onLeakAlert,
 		CreatedAt:        now,
 		CreatedBy:        actor(req),
 	}

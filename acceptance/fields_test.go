@@ -73,6 +73,8 @@ var examples = map[string]struct {
 	"explain/{path}":          {[]string{"explain/prod/known/Worker"}, nil},
 	"policy/{path}":           {[]string{"policy/prod/known/Worker"}, nil},
 	"reveal/{path}":           {[]string{"reveal/prod/org/KNOWN", "reveal/prod/org/known"}, nil},
+	"redact/{path}":           {[]string{"redact/prod/known/Worker"}, data{"text": "harmless"}},
+	"redact/mount":            {[]string{"redact/mount"}, data{"text": "harmless"}},
 	"secrets/{path}":          {[]string{"secrets/prod/org/KNOWN", "secrets/prod/org/NEW"}, data{"value": "harmless"}},
 	"secrets/":                {[]string{"secrets"}, nil},
 	"secrets/{path}/":         {[]string{"secrets/prod/org"}, nil},
@@ -91,6 +93,7 @@ var examples = map[string]struct {
 	"execution/{id}":          {[]string{"execution/" + noExecution}, nil},
 	"execution/{id}/watch":    {[]string{"execution/" + noExecution + "/watch"}, nil},
 	"execution/{id}/finish":   {[]string{"execution/" + noExecution + "/finish"}, data{"exit_code": 0}},
+	"execution/{id}/finding":  {[]string{"execution/" + noExecution + "/finding"}, data{"name": "HARMLESS"}},
 	"execution/{id}/ack":      {[]string{"execution/" + noExecution + "/ack"}, data{"pid": 1}},
 	"revoke/secret/{path}":    {[]string{"revoke/secret/prod/org/KNOWN", "revoke/secret/prod/org/known"}, data{"reason": "harmless"}},
 	"revoke/execution/{path}": {[]string{"revoke/execution/" + noExecution}, data{"reason": "harmless"}},
@@ -222,7 +225,7 @@ func TestWrongFields(t *testing.T) {
 	e.same("what is stored", e.stored(), before)
 	maps.DeleteFunc(sensitive, func(_ string, yes bool) bool { return !yes })
 	e.same("Sensitive fields", slices.Sorted(maps.Keys(sensitive)), []string{
-		"access_key_id", "admin_password", "headers", "hmac_secret", "registration_access_token", "routing_key", "secret_access_key", "secret_id", "value", "values",
+		"access_key_id", "admin_password", "headers", "hmac_secret", "registration_access_token", "routing_key", "secret_access_key", "secret_id", "text", "value", "values",
 	})
 	t.Logf("%d requests were refused", refused)
 }

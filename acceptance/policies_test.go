@@ -61,6 +61,11 @@ func rotations(entry string) []request {
 	}
 }
 
+// harmless has a text redacted for an agent.
+func harmless(agent string) request {
+	return request{update, "redact/" + agent, data{"text": "harmless"}}
+}
+
 const (
 	deployer = "prod/deploy-pipeline/Deployer"
 	analyzer = "prod/deploy-pipeline/CodeAnalyzer"
@@ -130,19 +135,25 @@ var documented = map[string]struct {
 		slices.Concat(reads("secrets/"+database, "groups/prod/project/platform/aws-deploy", "reveal/"+database, "env/"+deployer, "creds/"+deployer, "config"),
 			writes("secrets/"+database, "scopes/chain/new", "executions/"+deployer, "revoke/execution/any", "rotate/"+database, "promote/"+database, "schedules/"+database)),
 	},
+	"Redaction on the server": {false,
+		[]request{harmless(deployer)},
+		slices.Concat(reads("env/"+deployer, "secrets/"+database, "reveal/"+database), writes("redact/"+analyzer, "redact/mount")),
+	},
+	// What it allows is seen where the mount was read: in TestRedactMount.
+	"Redaction on the server#2": {false, nil, slices.Concat(reads("env/"+deployer, "secrets/"+database), writes("redact/"+deployer))},
 	"Guarding production": {false,
 		reads("env/"+deployer, "env/"+inDev), // the deny has no effect
 		reads("secrets/" + database),
 	},
 	"Do not grant it": {false,
-		slices.Concat(changes("dev"), changes("staging"), reads("env/"+inDev, "creds/"+inDev, "explain/"+inDev, "policy/"+inDev, "reveal/dev/chain/deploy-pipeline/DATABASE_URL"), lists("env/dev")),
+		slices.Concat(changes("dev"), changes("staging"), reads("env/"+inDev, "creds/"+inDev, "explain/"+inDev, "policy/"+inDev, "reveal/dev/chain/deploy-pipeline/DATABASE_URL"), lists("env/dev"), []request{harmless(inDev)}),
 		slices.Concat(reads("env/"+deployer, "creds/"+deployer, "reveal/"+database, "secrets/"+database, "reveal/all/org/OPENAI_API_KEY", "config"), lists("secrets/prod", "env/prod"),
-			writes("secrets/"+database, "secrets/all/org/OPENAI_API_KEY", "scopes/chain/new", "scopes/project/platform")),
+			writes("redact/"+deployer, "redact/mount", "secrets/"+database, "secrets/all/org/OPENAI_API_KEY", "scopes/chain/new", "scopes/project/platform")),
 	},
 	"One deny per door": {false,
-		slices.Concat(changes("dev"), reads("env/"+inDev, "creds/"+inDev, "reveal/dev/chain/deploy-pipeline/DATABASE_URL", "status")),
+		slices.Concat(changes("dev"), reads("env/"+inDev, "creds/"+inDev, "reveal/dev/chain/deploy-pipeline/DATABASE_URL", "status"), []request{harmless(inDev)}),
 		slices.Concat(reads("env/"+deployer, "creds/"+deployer, "reveal/"+database, "secrets/"+database, "reveal/all/org/OPENAI_API_KEY", "config"), lists("secrets/prod", "secrets/all", "env/prod"),
-			writes("secrets/"+database, "secrets/all/org/OPENAI_API_KEY", "groups/all/org/new", "scopes/chain/new", "scopes/project/platform",
+			writes("secrets/"+database, "secrets/all/org/OPENAI_API_KEY", "groups/all/org/new", "scopes/chain/new", "scopes/project/platform", "redact/"+deployer, "redact/mount",
 				"executions/"+deployer, "revoke/execution/any", "rotate/"+database, "promote/"+database, "schedules/all/org/OPENAI_API_KEY", "rotators/new", "revoke/all", "notifiers/new")),
 	},
 	"A mount of its own": {false, slices.Concat(changes("dev"), changes("prod"), reads("env/"+deployer)), reads("config")},

@@ -19,7 +19,7 @@ type Notification struct {
 	ID     string         `json:"id"` // the same when the same is told again
 	Event  string         `json:"event"`
 	Time   time.Time      `json:"time"`
-	Fields map[string]any `json:"fields,omitempty"` // strings, ints and lists of strings
+	Fields map[string]any `json:"fields,omitempty"` // strings, ints, bools and lists of strings
 }
 
 // Test is the event that a test of a notifier sends. Nobody subscribes to it.
@@ -37,8 +37,14 @@ const Test = "notifier.test"
 //	executions        how many executions it is about
 //	execution_ids     their ids, at most MostIDs
 //	execution_id      the one execution that it is about, and where that runs:
-//	environment, chain, agent
+//	environment, chain, agent, run
 //	incident_id       the emergency revocation
+//	name              the variable whose value was seen in output, as the agent knows it
+//	leaked_version    the version whose value that is
+//	encoding          how it was encoded there
+//	count             how often it was seen
+//	redacted          whether it was redacted
+//	on_leak           what the secret or group says that a leak does
 //	reason            why, as whoever ordered it or the engine says
 //	created_by        who ordered it: an entity, a display name, or agentchains
 //	last_error        what went wrong
@@ -82,7 +88,8 @@ var kinds = map[string]kind{
 	"execution.unacknowledged": {"An execution did not acknowledge that it has to stop", "critical", "unacknowledged", "incident_id",
 		[]string{"execution_id", "environment", "chain", "agent", "reason", "created_by", "incident_id"}},
 	"leak.detected": {"A secret was seen in the output of an agent", "critical", "leak", "path",
-		[]string{"path", "current_version", "execution_id", "environment", "chain", "agent", "reason", "incident_id"}},
+		[]string{"path", "current_version", "name", "leaked_version", "on_leak", "redacted", "encoding", "count",
+			"execution_id", "environment", "chain", "agent", "run", "reason", "rotation_id", "incident_id"}},
 	Test: {"A test of the notifier", "info", "test", "notifier",
 		[]string{"notifier"}},
 }
@@ -107,7 +114,7 @@ func (n Notification) Check() error {
 			return fmt.Errorf("%s has no field %s", n.Event, name)
 		}
 		switch value := value.(type) {
-		case string, int:
+		case string, int, bool:
 		case []string:
 			if len(value) > MostIDs {
 				return fmt.Errorf("%s has more than %d items", name, MostIDs)
@@ -156,7 +163,7 @@ func (n Notification) Text(name string) string {
 		}
 		return strings.Join(texts, ", ")
 	default:
-		text, _ := json.Marshal(value) // a number, which always encodes
+		text, _ := json.Marshal(value) // a number or a bool, which always encode
 		return string(text)
 	}
 }

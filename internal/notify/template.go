@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,6 +49,9 @@ func slackText(text string) map[string]string {
 	return map[string]string{"type": "mrkdwn", "text": slackEscapes.Replace(cut(text, 300))}
 }
 
+// mostSlackFields is how many fields Slack takes in one section.
+const mostSlackFields = 10
+
 func (n Notification) slack() map[string]any {
 	k := kinds[n.Event]
 	head := "*" + k.title + "*"
@@ -61,8 +65,8 @@ func (n Notification) slack() map[string]any {
 		}
 	}
 	blocks := []map[string]any{{"type": "section", "text": slackText(head)}}
-	if len(fields) > 0 {
-		blocks = append(blocks, map[string]any{"type": "section", "fields": fields})
+	for part := range slices.Chunk(fields, mostSlackFields) {
+		blocks = append(blocks, map[string]any{"type": "section", "fields": part})
 	}
 	return map[string]any{"text": slackText(n.summary())["text"], "blocks": blocks}
 }
