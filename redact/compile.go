@@ -3,6 +3,7 @@ package redact
 import (
 	"encoding/binary"
 	"slices"
+	"strings"
 )
 
 // compiled is what a Set looks for. It does not change.
@@ -26,7 +27,7 @@ type compiled struct {
 	opening pairs // the first two bytes of their prefixes
 	firsts  [256]bool
 
-	shortest int
+	shortest int // of the values
 }
 
 // lists are the forms while they are collected.
@@ -46,6 +47,9 @@ func compile(secrets []Secret) *compiled {
 		}
 		// The forms share the secret, but need no second copy of its value.
 		secret := &Secret{Name: s.Name, Version: s.Version}
+		if n := len(strings.TrimSpace(s.Value)); c.shortest == 0 || n < c.shortest {
+			c.shortest = n
+		}
 		l.begun = map[[minFragment]byte]bool{}
 		for _, v := range variants(s) {
 			l.add(v, []owner{{secret, v.encoding}})
@@ -126,9 +130,6 @@ func (c *compiled) filters() {
 				for at := range gramLen {
 					grams = append(grams, binary.LittleEndian.Uint64([]byte(t[at:at+gramLen])))
 				}
-			}
-			if c.shortest == 0 || len(f.text) < c.shortest {
-				c.shortest = len(f.text)
 			}
 			same := 0
 			if i > 0 {

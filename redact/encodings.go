@@ -239,9 +239,19 @@ func pythons(v string) iter.Seq[string] {
 	}
 }
 
-// doubles gives v with its quotes doubled: SQL, YAML, CSV, PowerShell.
+// doubles gives v with its quotes doubled, as SQL, YAML, CSV and PowerShell have
+// it, or its backslashes, as Node.js prints strings in lists.
 func doubles(v string) iter.Seq[string] {
 	return func(yield func(string) bool) {
-		_ = yield(strings.ReplaceAll(v, "'", "''")) && yield(strings.ReplaceAll(v, `"`, `""`))
+		for _, s := range []string{
+			strings.ReplaceAll(v, "'", "''"),
+			strings.ReplaceAll(v, `"`, `""`),
+			strings.ReplaceAll(v, `\`, `\\`),
+			strings.NewReplacer(`\`, `\\`, "`", "\\`", "${", `\${`).Replace(v),
+		} {
+			if !yield(s) {
+				return
+			}
+		}
 	}
 }

@@ -152,14 +152,19 @@ func (f *format) match(t []byte) (start, end int, next expected, open bool) {
 	if n < len(f.prefix) {
 		return 0, 0, expected{form: f.prefix[n:]}, true
 	}
+	shown := 0
 	for i, s := range f.steps {
 		from := n
 		for n < len(t) && n-from < s.max && inClass(s.class, t[n]) {
 			n++
 		}
-		next, open = expected{}, n == len(t) && n-from < s.max
+		key := f.part == 0 || f.part == i+1
+		if key {
+			shown += n - from
+		}
+		next, open = expected{shown: shown}, n == len(t) && n-from < s.max
 		if open {
-			next = expected{class: s.class, room: s.max - (n - from), lines: f.lines}
+			next = expected{class: s.class, room: s.max - (n - from), lines: f.lines, shown: shown, key: key}
 		}
 		if n-from < s.min {
 			return 0, 0, next, open

@@ -129,7 +129,9 @@ func TestFlush(t *testing.T) {
 		{false, []string{"a Z", "q3vT8nLw5XcR1kHs9!"}, []string{"a Z", "[REDACTED:KEY]!"}},
 		{true, []string{"a Z", "q3vT8nLw5XcR1kHs9!"}, []string{"a ", "[REDACTED:KEY]!"}},
 		{false, []string{"a Z", "z"}, []string{"a Z", "z"}},
-		{false, []string{"a Zq", "3vT8!"}, []string{"a ", "Zq3vT8!"}},
+		{false, []string{"a Zq", "3vT8!"}, []string{"a Zq", "3vT8!"}},
+		{false, []string{"a Zq3", "vT8!"}, []string{"a ", "Zq3vT8!"}},
+		{false, []string{"a Z", "q", "3", "vT8!"}, []string{"a Z", "q", "", "3vT8!"}},
 		{false, []string{"a " + apiKey[:20], apiKey[20:31], "!"}, []string{"a ", "", "[REDACTED:KEY]!"}},
 		{false, []string{"a " + apiKey, " and what comes after it", "!"}, []string{"a [REDACTED:KEY]", "", "!"}},
 		{true, []string{"a " + apiKey, " and what comes after it", "!"}, []string{"a ", "", "[REDACTED:KEY]!"}},
@@ -278,4 +280,55 @@ func TestMemory(t *testing.T) {
 		t.Error(got)
 	}
 	runtime.KeepAlive(list)
+}
+
+// TestTypewriter writes a byte at a time, with a Flush after each: next to nothing
+// of a value gets out.
+func TestTypewriter(t *testing.T) {
+	t.Parallel()
+	for _, value := range []string{apiKey, password, "postgres://app:" + password + "@db/app", "correct horse battery staple and more", "q7w8e9r0"} {
+		set := NewSet(Secret{Name: "KEY", Value: value})
+		set.FindFormats(Precise)
+		for _, text := range []string{value, value[:4] + "\x1b[m" + value[4:], "ghp_" + apiKey + "1234", "https://x:Zq3vT8nLw5Xc@host/", "AKIAQ7W2E5R6T3Y2U4I7"} {
+			for _, step := range []int{1, 2, 3, 5} {
+				got := typed(t, set, " "+text+" ", step)
+				left := strings.NewReplacer("\x1b[m", "", "[REDACTED:KEY]", "", "[REDACTED:github-pat]", "", "[REDACTED:url-password]", "",
+					"[REDACTED:aws-access-token]", "", "https://x:", "", "@host/", "").Replace(got)
+				if most := max(5, 3+len("ghp_")); len(left)-2 > most || !strings.Contains(got, "[REDACTED:") {
+					t.Errorf("%d bytes at a time, %q gives %q", step, text, got)
+				}
+			}
+		}
+	}
+}
+
+// TestPrompts shows what shows nothing as soon as there is a pause.
+func TestPrompts(t *testing.T) {
+	t.Parallel()
+	set := NewSet(Secret{Name: "KEY", Value: apiKey}, Secret{Name: "PASSWORD", Value: "name-of-my-first-pet"})
+	set.FindFormats(Precise)
+	for _, prompt := range []string{"na", "user na\x1b[0m", "http://localhost:3000", "\x1b[1mZq\x1b[K\x1b[12;6H", "see https://", "ghp_", "sk"} {
+		var out bytes.Buffer
+		w := NewWriter(&out, set, Options{})
+		_, _ = w.Write([]byte(prompt))
+		if err := w.Flush(); err != nil || out.String() != prompt {
+			t.Errorf("of %q, %q is shown: %v", prompt, out.String(), err)
+		}
+	}
+}
+
+func typed(t *testing.T, set *Set, text string, step int) string {
+	t.Helper()
+	var out bytes.Buffer
+	w := NewWriter(&out, set, Options{})
+	for ; text != ""; text = text[min(step, len(text)):] {
+		_, _ = w.Write([]byte(text[:min(step, len(text))]))
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
 }

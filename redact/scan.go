@@ -39,6 +39,9 @@ type expected struct {
 	class string // or so many bytes of this class
 	room  int
 	lines bool // with line breaks in it
+
+	shown int  // bytes of a key of a known format that have come
+	key   bool // the class is of such bytes
 }
 
 // take reports whether b is expected, and what is expected next.
@@ -53,6 +56,9 @@ func (e *expected) take(b byte) bool {
 		return true
 	case e.room > 1 && inClass(e.class, b):
 		e.room--
+		if e.key {
+			e.shown++
+		}
 		return true
 	}
 	return false

@@ -1,6 +1,7 @@
 package redact
 
 import (
+	"bytes"
 	"cmp"
 	"io"
 	"slices"
@@ -37,6 +38,7 @@ type Writer struct {
 
 	known    int // of buf, was looked at
 	scan     scanner
+	held     view // for Flush
 	out      []byte
 	reporter reporter
 }
@@ -83,24 +85,40 @@ func (w *Writer) Close() error {
 }
 
 // Flush is for when no input has come for a while. It writes the marker of a
-// range that may still grow, and up to 3 bytes of what may be the beginning of
-// a form, if that is no more than a tenth of any form. What may only be the
-// beginning of a key of a known format it writes whole. The rest of the form is
-// still redacted when it comes. A strict Writer ignores Flush.
+// range that may still grow, and what may be the beginning of a form as long as
+// that shows no more than 3 bytes of it, in all, and no more than a tenth of any
+// value; of what may be the beginning of a key of a known format, no more than 3
+// bytes behind its prefix, or 5 digits. The rest of it is still redacted when it
+// comes. A strict Writer ignores Flush.
 func (w *Writer) Flush() error {
 	if w.options.Strict || w.err != nil {
 		return w.err
 	}
+	from := 0
 	if w.open.active {
 		w.mark()
 		w.sent = max(w.sent, w.open.end)
+		from = w.open.end
 	}
-	if held := len(w.buf) - w.sent; held > 0 && (w.scan.byFormat || held <= min(3, w.set.now.Load().shortest/10)) {
+	if w.sent < len(w.buf) && w.harmless(from) {
 		w.out = append(w.out, w.buf[w.sent:]...)
 		w.sent = len(w.buf)
 	}
 	w.send(w.out)
 	return w.err
+}
+
+// harmless reports whether what is undecided from byte i on shows next to nothing
+// of what it may be the beginning of, whether it was sent already or not.
+func (w *Writer) harmless(i int) bool {
+	const most, mostDigits = 3, 5 // a port is no password
+	w.held.fill(w.buf[i:], w.parser.over(w.buf[:i]), true)
+	held := w.held.text
+	if !w.scan.byFormat {
+		return len(held) <= min(most, w.set.now.Load().shortest/10)
+	}
+	key := held[len(held)-min(w.scan.next.shown, len(held)):]
+	return len(key) <= most || len(key) <= mostDigits && !bytes.ContainsFunc(key, func(r rune) bool { return r < '0' || r > '9' })
 }
 
 // advance decides as much of buf as it can, and writes it.
