@@ -78,7 +78,7 @@ func main() {
 	flag.StringVar(&o.results, "results", "bench", "the `directory` that gets the figures as JSON")
 	flag.IntVar(&o.held, "held", 100_000, "executions that live at the same time")
 	flag.IntVar(&o.bursts, "bursts", o.bursts, "bursts of rotations")
-	flag.StringVar(&o.part, "only", "", "the one `part` to measure: reads, executions or rotations")
+	flag.StringVar(&o.part, "only", "", "the one `part` to measure: reads, executions, rotations or redact")
 	flag.IntVar(&o.due, "due", 10_000, "rotations that are due at one moment")
 	flag.IntVar(&o.waiting, "waiting", 100_000, "schedules of which none is due")
 	flag.IntVar(&o.rate, "rate", 200, "reads in one second while secrets are rotated")

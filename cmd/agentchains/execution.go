@@ -20,11 +20,18 @@ type execution struct {
 	mount  string
 	id     string
 	lease  string
-	env    map[string]string
+	env    map[string]variable
 
 	generation int
 	until      time.Time // the lease is over, as far as the runner knows
 	ttl        time.Duration
+}
+
+// A variable is one that the agent is given.
+type variable struct {
+	value   string
+	version int
+	redact  string // always, never, or unless_common
 }
 
 // An order is why an execution must stop.
@@ -32,6 +39,13 @@ type order struct {
 	told     bool // by somebody, who wants a receipt
 	reason   string
 	incident string
+}
+
+func (o *order) String() string {
+	if o.incident != "" {
+		return fmt.Sprintf("%s (incident %s)", o.reason, o.incident)
+	}
+	return o.reason
 }
 
 // startExecution starts an execution, and renews its lease at once, which drops
@@ -43,12 +57,8 @@ func startExecution(ctx context.Context, client *api.Client, mount, agent string
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", path, vaultError(err))
 	}
-	x := &execution{mount: mount, lease: secret.LeaseID, env: map[string]string{}, generation: 1}
+	x := &execution{mount: mount, lease: secret.LeaseID, env: variables(secret.Data), generation: 1}
 	x.id, _ = secret.Data["execution_id"].(string)
-	variables, _ := secret.Data["env"].(map[string]any)
-	for name, value := range variables {
-		x.env[name], _ = value.(string)
-	}
 	x.extend(sent, secret.LeaseDuration)
 	if x.client, err = client.CloneWithHeaders(); err != nil {
 		return nil, fmt.Errorf("settings of Vault: %w", err)
@@ -59,6 +69,28 @@ func startExecution(ctx context.Context, client *api.Client, mount, agent string
 		return nil, fmt.Errorf("start %s: %s", path, over.reason)
 	}
 	return x, nil
+}
+
+// variables returns those in the answer to a start. An engine that does not say
+// how one is to be redacted leaves that to its value.
+func variables(data map[string]any) map[string]variable {
+	env := map[string]variable{}
+	values, _ := data["env"].(map[string]any)
+	versions, _ := data["versions"].(map[string]any)
+	modes, _ := data["redact"].(map[string]any)
+	for name := range values {
+		v := variable{redact: redactUnlessCommon}
+		v.value, _ = values[name].(string)
+		if number, ok := versions[name].(json.Number); ok {
+			version, _ := number.Int64()
+			v.version = int(version)
+		}
+		if mode, ok := modes[name].(string); ok {
+			v.redact = mode
+		}
+		env[name] = v
+	}
+	return env
 }
 
 // extend notes a lease of so many seconds from when it was asked for. The time
@@ -219,11 +251,9 @@ func (x *execution) state(ctx context.Context, verb string, query map[string][]s
 	return &answer.Data, json.NewDecoder(resp.Body).Decode(&answer)
 }
 
-// tell says how the execution ended, with finish or ack, as long as patience
-// lasts.
-func (x *execution) tell(verb string, fields map[string]any, patience time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
+// tell says something of the execution, such as how it ended, and tries until
+// it is heard or refused.
+func (x *execution) tell(ctx context.Context, verb string, fields map[string]any) error {
 	for tries := 1; ; tries++ {
 		_, err := x.client.Logical().WriteWithContext(ctx, x.mount+"/execution/"+x.id+"/"+verb, fields)
 		var answer *api.ResponseError
@@ -234,6 +264,13 @@ func (x *execution) tell(verb string, fields map[string]any, patience time.Durat
 			return err
 		}
 	}
+}
+
+// tellFinding tells of something that was found in the agent's output.
+func (x *execution) tellFinding(ctx context.Context, r report) error {
+	ctx, cancel := context.WithTimeout(ctx, requestLimit)
+	defer cancel()
+	return x.tell(ctx, "finding", r.fields())
 }
 
 // backoff is the pause before a try: it doubles from 0.2 to 5 seconds, and a

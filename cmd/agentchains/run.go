@@ -7,8 +7,10 @@ import (
 	"io"
 	"maps"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,8 +19,11 @@ import (
 	"github.com/agentchains/vault-plugin-secrets-agentchains/cmd/agentchains/supervise"
 )
 
-// exitStopped is the exit code after an order to stop.
-const exitStopped = exitCode(75)
+// The exit codes of run that are not the agent's.
+const (
+	exitUnwritten = exitCode(74) // not all of its output could be written
+	exitStopped   = exitCode(75) // it was told to stop
+)
 
 // A runOptions says what to run, and how.
 type runOptions struct {
@@ -27,7 +32,8 @@ type runOptions struct {
 	run, workspace, user, idempotency string
 	ttl, grace                        time.Duration
 	pass                              []string
-	dryRun                            bool
+	redact, eventsDir                 string
+	dryRun, verbose                   bool
 	printEnv                          string
 }
 
@@ -50,6 +56,9 @@ func newRun(mount *string) *cobra.Command {
 	flags.DurationVar(&o.ttl, "ttl", 0, "step of the lease; 0: the mount's execution_ttl")
 	flags.DurationVar(&o.grace, "grace", 10*time.Second, "time between SIGTERM and SIGKILL when the agent is told to stop")
 	flags.StringSliceVar(&o.pass, "pass", nil, "further variables of this environment to give to the agent")
+	flags.StringVar(&o.redact, "redact", "on", "on: take secrets out of what the agent writes; off: hand it the streams as they are")
+	flags.StringVar(&o.eventsDir, "events-dir", "", "publish the files that the agent leaves in $AGENTCHAINS_EVENTS_DIR here, redacted; must be empty")
+	flags.BoolVarP(&o.verbose, "verbose", "v", false, "say which variables are not redacted, and why")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "show which secrets would be given, from where, and run nothing")
 	flags.StringVar(&o.printEnv, "print-env", "", "names: print the names of the variables that would be given, and run nothing")
 	return cmd
@@ -66,9 +75,15 @@ execution is told to stop, the agent and everything that it started get SIGTERM
 and, after --grace, SIGKILL. When Vault is out of reach the agent runs until its
 lease is over, and not longer.
 
+Its secrets, and keys of known formats, are taken out of its output as it comes,
+in all the forms in which programs print them. What was found is said in the end
+and told to the engine, without the value. With --redact=off the output is not
+touched, and the record of the execution says so.
+
 Exit codes: the agent's own; 128 and the number of the signal that ended it; 127
-its command was not found, 126 it cannot be executed; 75 it was told to stop; 2
-it was not started.
+its command was not found, 126 it cannot be executed; 75 it was told to stop; 74
+it ended with 0, but not all of its output could be written; 2 it was not
+started.
 `
 
 // do starts the execution and the agent, and waits for the end of both.
@@ -80,13 +95,49 @@ func (o *runOptions) do(cmd *cobra.Command, mount string, args []string) error {
 	if o.dryRun || o.printEnv != "" {
 		return o.show(cmd, mount, agent)
 	}
-	if len(args) == 0 {
+	switch {
+	case len(args) == 0:
 		return errors.New("run needs a command after --")
+	case o.redact != "on" && o.redact != "off":
+		return errors.New("--redact must be on or off")
+	case o.redact == "off" && o.eventsDir != "":
+		return errors.New("--events-dir publishes nothing that is not redacted: it needs --redact=on")
 	}
 	client, err := o.login.client(cmd)
 	if err != nil {
 		return err
 	}
+	var files *events
+	if o.eventsDir != "" {
+		if files, err = newEvents(o.eventsDir); err != nil {
+			return fmt.Errorf("--events-dir: %w", err)
+		}
+		defer files.remove() // unless finish has
+	}
+	x, err := startExecution(cmd.Context(), client, strings.Trim(mount, "/"), agent, o.fields())
+	if err != nil {
+		return err
+	}
+	out := &output{findings: newFindings(x.env), events: files}
+	command := o.command(x, args, out, cmd.ErrOrStderr())
+	process, err := supervise.Start(command)
+	if err != nil {
+		code := exitFailed
+		var unstarted *supervise.ExecError
+		if errors.As(err, &unstarted) {
+			code = unstarted.ExitCode()
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), tellLimit)
+		defer cancel()
+		_ = x.tell(ctx, "finish", map[string]any{"exit_code": code})
+		fmt.Fprintf(cmd.ErrOrStderr(), "agentchains: %s\n", err)
+		return exitCode(code)
+	}
+	return o.attend(cmd.Context(), cmd.ErrOrStderr(), x, process, out)
+}
+
+// fields are those of the request to start the execution.
+func (o *runOptions) fields() map[string]any {
 	fields := map[string]any{}
 	for name, value := range map[string]string{"run": o.run, "workspace": o.workspace, "user": o.user, "idempotency_key": o.idempotency} {
 		if value != "" {
@@ -96,40 +147,42 @@ func (o *runOptions) do(cmd *cobra.Command, mount string, args []string) error {
 	if o.ttl > 0 {
 		fields["ttl"] = int(o.ttl / time.Second)
 	}
-	x, err := startExecution(cmd.Context(), client, strings.Trim(mount, "/"), agent, fields)
-	if err != nil {
-		return err
+	if o.redact == "off" {
+		fields["redact"] = false
 	}
-	process, err := supervise.Start(o.command(x, args))
-	if err != nil {
-		code := exitFailed
-		var unstarted *supervise.ExecError
-		if errors.As(err, &unstarted) {
-			code = unstarted.ExitCode()
-		}
-		_ = x.tell("finish", map[string]any{"exit_code": code}, tellLimit)
-		fmt.Fprintf(cmd.ErrOrStderr(), "agentchains: %s\n", err)
-		return exitCode(code)
-	}
-	return o.attend(cmd.Context(), cmd.ErrOrStderr(), x, process)
+	return fields
 }
 
 // command describes the agent's process. Its output passes here and nowhere
-// else on its way out.
-func (o *runOptions) command(x *execution, args []string) supervise.Command {
+// else on its way out: it is redacted unless somebody asked for it as it is.
+func (o *runOptions) command(x *execution, args []string, out *output, stderr io.Writer) supervise.Command {
 	// A program may take the first of two of one name: a secret is the only one.
 	env := slices.DeleteFunc(o.inherited(), func(variable string) bool {
 		name, _, _ := strings.Cut(variable, "=")
 		_, secret := x.env[name]
-		return secret
+		return secret || name == eventsVariable && out.events != nil
 	})
 	for _, name := range slices.Sorted(maps.Keys(x.env)) {
-		env = append(env, name+"="+x.env[name])
+		env = append(env, name+"="+x.env[name].value)
 	}
-	return supervise.Command{
+	if out.events != nil {
+		env = append(env, eventsVariable+"="+out.events.private.path())
+	}
+	c := supervise.Command{
 		Args: args, Env: env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Terminal: supervise.Terminal(os.Stdin, os.Stdout),
 	}
+	if o.redact == "off" {
+		fmt.Fprintln(stderr, "agentchains: the agent's output is not redacted")
+		return c
+	}
+	var gaps []string
+	out.set, gaps = newSet(x.env, o.verbose)
+	for _, gap := range gaps {
+		fmt.Fprintf(stderr, "agentchains: %s\n", gap)
+	}
+	out.take(&c)
+	return c
 }
 
 var inheritedNames = []string{"PATH", "HOME", "LANG", "TERM", "TZ", "USER", "SHELL", "TMPDIR"}
@@ -145,7 +198,9 @@ func (o *runOptions) inherited() []string {
 const tellLimit = 30 * time.Second
 
 // attend watches over the execution until the agent has ended.
-func (o *runOptions) attend(ctx context.Context, stderr io.Writer, x *execution, process *supervise.Process) error {
+func (o *runOptions) attend(ctx context.Context, stderr io.Writer, x *execution, process *supervise.Process, out *output) error {
+	// A reader of the output that has gone must not keep the end from being told.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	orders := make(chan *order, 2)
@@ -153,6 +208,10 @@ func (o *runOptions) attend(ctx context.Context, stderr io.Writer, x *execution,
 		go func() { orders <- wait(ctx) }()
 	}
 	go x.keepToken(ctx)
+	endReports := out.findings.report(x.tellFinding)
+	if out.events != nil {
+		out.events.follow(out.set, out.findings)
+	}
 	ended := make(chan supervise.Receipt, 1)
 	go func() { ended <- process.Wait() }()
 
@@ -164,33 +223,44 @@ func (o *runOptions) attend(ctx context.Context, stderr io.Writer, x *execution,
 		process.Stop(o.grace)
 		receipt = <-ended
 	}
+	unwritten := out.close()
 	cancel()
+	patience := tellLimit
+	if stopped != nil && !stopped.told {
+		patience = requestLimit
+	}
+	telling, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	untold := endReports(patience / 3)
+
+	out.findings.print(stderr, o.verbose)
+	say := func(format string, args ...any) { fmt.Fprintf(stderr, "agentchains: "+format+"\n", args...) }
+	if untold != nil {
+		say("the engine could not be told of that: %s", vaultError(untold))
+	}
+	for _, err := range unwritten {
+		say("not all output could be written: %s", err)
+	}
 	if receipt.Left > 0 {
-		fmt.Fprintf(stderr, "agentchains: %d processes of the agent could not be ended\n", receipt.Left)
+		say("%d processes of the agent could not be ended", receipt.Left)
 	}
-	if stopped == nil {
-		_ = x.tell("finish", map[string]any{"exit_code": receipt.ExitCode}, tellLimit)
+	if stopped != nil {
+		say("the agent was stopped: %s", stopped)
+	}
+	if stopped == nil || !stopped.told {
+		_ = x.tell(telling, "finish", map[string]any{"exit_code": receipt.ExitCode})
+		if len(unwritten) > 0 && receipt.ExitCode == exitOK {
+			return exitUnwritten
+		}
 		return exitCode(receipt.ExitCode)
 	}
-	fmt.Fprintf(stderr, "agentchains: the agent was stopped: %s\n", stopped)
-	if !stopped.told {
-		_ = x.tell("finish", map[string]any{"exit_code": receipt.ExitCode}, requestLimit)
-		return exitCode(receipt.ExitCode)
-	}
-	err := x.tell("ack", map[string]any{
+	err := x.tell(telling, "ack", map[string]any{
 		"pid": receipt.Pid, "signal": unix.SignalName(receipt.Signal), "exit_code": receipt.ExitCode, "time": receipt.Time.UTC().Format(time.RFC3339),
-	}, tellLimit)
+	})
 	if err != nil {
-		fmt.Fprintf(stderr, "agentchains: the stop could not be acknowledged: %s\n", vaultError(err))
+		say("the stop could not be acknowledged: %s", vaultError(err))
 	}
 	return exitStopped
-}
-
-func (o *order) String() string {
-	if o.incident != "" {
-		return fmt.Sprintf("%s (incident %s)", o.reason, o.incident)
-	}
-	return o.reason
 }
 
 // show prints what the agent would be given, and from where, or the names alone.

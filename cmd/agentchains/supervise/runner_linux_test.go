@@ -42,6 +42,7 @@ type testOrder struct {
 	Env      []string
 	Dir      string
 	Copied   bool // the streams are not files
+	Joined   bool // standard error goes where standard output goes
 	Terminal bool
 	Leak     bool // another process gets the runner's end of its socket
 	Stop     time.Duration
@@ -64,6 +65,9 @@ func runnerMain() {
 	c := Command{Args: o.Args, Env: o.Env, Dir: o.Dir, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	if o.Copied || o.Terminal {
 		c.Stdin, c.Stdout, c.Stderr = struct{ io.Reader }{os.Stdin}, struct{ io.Writer }{os.Stdout}, struct{ io.Writer }{os.Stderr}
+	}
+	if o.Joined {
+		c.Stderr = c.Stdout
 	}
 	if o.Terminal {
 		c.Terminal, c.Stderr = Terminal(os.Stdin, os.Stdout), os.Stderr

@@ -171,6 +171,20 @@ func TestStandardErrorIsApart(t *testing.T) {
 	}
 }
 
+// Both streams in one keep the order in which they are written.
+func TestStandardErrorIsJoined(t *testing.T) {
+	t.Parallel()
+	script := "for i in 1 2 3 4 5 6 7 8 9; do for j in 1 2 3 4 5 6 7 8 9; do echo $i.$j; echo and $i.$j >&2; done; done"
+	r := setup{testOrder: testOrder{Args: []string{"/bin/sh", "-c", script}, Copied: true, Joined: true}}.run(t)
+	for i := 1; i <= 9; i++ {
+		for j := 1; j <= 9; j++ {
+			r.expect(fmt.Sprintf("%d.%d", i, j))
+			r.expect(fmt.Sprintf("and %d.%d", i, j))
+		}
+	}
+	r.ends(0, 0)
+}
+
 // Output that nobody takes ends the command as it would without the runner.
 func TestBrokenPipe(t *testing.T) {
 	t.Parallel()

@@ -50,7 +50,7 @@ func (c *Command) open() (s *streams, err error) {
 		s.closing = append(s.closing, s.terminal.slave)
 		s.outputs = append(s.outputs, output{s.terminal.master, c.Stdout})
 		s.files = [3]*os.File{s.terminal.slave, s.terminal.slave, s.terminal.slave}
-		if f, ok := stderr.(*os.File); stderr == nil || ok && isTerminal(f) {
+		if f, ok := stderr.(*os.File); stderr == nil || ok && IsTerminal(f) {
 			return s, nil
 		}
 	} else {
@@ -64,6 +64,10 @@ func (c *Command) open() (s *streams, err error) {
 		}
 		if s.files[1], err = s.openOutput(c.Stdout); err != nil {
 			return nil, err
+		}
+		if stderr != nil && stderr == c.Stdout {
+			s.files[2] = s.files[1]
+			return s, nil
 		}
 	}
 	s.files[2], err = s.openOutput(stderr)

@@ -30,7 +30,8 @@ type Command struct {
 	// An *os.File is handed to the command as it is. Anything else is copied
 	// through a pipe, each write as soon as there is something to write. A nil
 	// Stdin is empty, a nil Stdout or Stderr discards. Stdout and Stderr are
-	// written to from goroutines of their own.
+	// written to from goroutines of their own, or from one when they are equal:
+	// they then share a pipe, and the command's order of writes is kept.
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 

@@ -14,13 +14,14 @@ import (
 // Terminal returns the terminal to run a command on: stdin, if it and stdout
 // are terminals and the runner is in their foreground, else nil.
 func Terminal(stdin, stdout *os.File) *os.File {
-	if isTerminal(stdin) && isTerminal(stdout) && foreground(stdin) {
+	if IsTerminal(stdin) && IsTerminal(stdout) && foreground(stdin) {
 		return stdin
 	}
 	return nil
 }
 
-func isTerminal(f *os.File) bool {
+// IsTerminal reports whether f is a terminal.
+func IsTerminal(f *os.File) bool {
 	_, err := readMode(f)
 	return err == nil
 }
