@@ -38,7 +38,7 @@ func TestPathContract(t *testing.T) {
 				if captures[name] != f.Required {
 					t.Errorf("field %s: captures, and they alone, are required", name)
 				}
-				secret := name == "value" || name == "values" || name == "text" || sensitiveSetting(name)
+				secret := name == "value" || name == "values" || name == "data" || name == "text" || sensitiveSetting(name)
 				if secret != (f.DisplayAttrs != nil && f.DisplayAttrs.Sensitive) {
 					t.Errorf("field %s: what holds a value, and that alone, is sensitive", name)
 				}

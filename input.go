@@ -136,6 +136,7 @@ var typeChecks = map[framework.FieldType]func(any) string{
 // fieldChecks are for fields whose type the framework has no word for.
 var fieldChecks = map[string]func(any) string{
 	"expires_at":       checkTime,
+	"options":          checkOptions,
 	"redact":           checkRedact,
 	"time":             checkTime,
 	"valid_from":       checkTime,
@@ -249,6 +250,17 @@ func checkRedact(v any) string {
 		return ""
 	}
 	return "true, false or a list of strings"
+}
+
+func checkOptions(v any) string {
+	options, ok := v.(map[string]any)
+	for name, option := range options {
+		ok = ok && name == "cas" && checkInteger(option) == ""
+	}
+	if !ok {
+		return "an object with cas, an integer, and nothing else"
+	}
+	return ""
 }
 
 // checkStringMap lets null through: patch deletes a key with it, and the

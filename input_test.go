@@ -31,7 +31,7 @@ var wrongTypes = []struct {
 // examples are a path for each pattern.
 var examples = map[string]string{
 	"env/": "env/prod/c/A", "creds/": "creds/prod/c/A", "explain/": "explain/prod/c/A", "policy/": "policy/prod/c/A",
-	"reveal/": "reveal/prod/org/KEY", "redact/": "redact/prod/c/A", "redact/mount": "redact/mount", "secrets/": "secrets/prod/org/KEY", "groups/": "groups/prod/org/pair",
+	"reveal/": "reveal/prod/org/KEY", "redact/": "redact/prod/c/A", "redact/mount": "redact/mount", "secrets/": "secrets/prod/org/KEY", "groups/": "groups/prod/org/pair", "data/": "data/prod/org/KEY", "metadata/": "metadata/prod/org/KEY",
 	"scopes/chain/": "scopes/chain/c", "scopes/project/": "scopes/project/p", "config": "config", "status": "status",
 	"executions/": "executions/prod/c/A", "execution/": "execution/" + noExecution, "revoke/execution/": "revoke/execution/" + noExecution,
 	"revoke/secret/": "revoke/secret/prod/org/KEY", "revoke/run/": "revoke/run/42", "revoke/agent/": "revoke/agent/prod/c/A", "revoke/chain/": "revoke/chain/prod/c", "revoke/all": "revoke/all",

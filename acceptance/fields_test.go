@@ -81,6 +81,10 @@ var examples = map[string]struct {
 	"groups/{path}":           {[]string{"groups/prod/org/known", "groups/prod/org/new"}, data{"values": data{"NEW": "harmless"}}},
 	"groups/":                 {[]string{"groups"}, nil},
 	"groups/{path}/":          {[]string{"groups/prod/org"}, nil},
+	"data/{path}":             {[]string{"data/prod/org/KNOWN", "data/prod/org/NEW", "data/prod/org/known"}, data{"data": data{"value": "harmless"}}},
+	"metadata/{path}":         {[]string{"metadata/prod/org/KNOWN"}, data{"custom_metadata": data{"a": "harmless"}}},
+	"metadata/":               {[]string{"metadata"}, nil},
+	"metadata/{path}/":        {[]string{"metadata/prod/org"}, nil},
 	"scopes/chain/{path}":     {[]string{"scopes/chain/known", "scopes/chain/new"}, data{"agents": []data{{"name": "New"}}}},
 	"scopes/chain/":           {[]string{"scopes/chain"}, nil},
 	"scopes/chain/{path}/":    {[]string{"scopes/chain"}, nil},
@@ -225,7 +229,7 @@ func TestWrongFields(t *testing.T) {
 	e.same("what is stored", e.stored(), before)
 	maps.DeleteFunc(sensitive, func(_ string, yes bool) bool { return !yes })
 	e.same("Sensitive fields", slices.Sorted(maps.Keys(sensitive)), []string{
-		"access_key_id", "admin_password", "headers", "hmac_secret", "registration_access_token", "routing_key", "secret_access_key", "secret_id", "text", "value", "values",
+		"access_key_id", "admin_password", "data", "headers", "hmac_secret", "registration_access_token", "routing_key", "secret_access_key", "secret_id", "text", "value", "values",
 	})
 	t.Logf("%d requests were refused", refused)
 }
