@@ -113,7 +113,9 @@ func TestRevokeWithoutValue(t *testing.T) {
 		e.fails(400, read, "env/"+deployerPath, nil, "was revoked")
 		e.fails(400, update, "executions/"+deployerPath, nil, "was revoked")
 		e.fails(400, read, "reveal/"+openAI, nil, "no such version")
-		e.is(e.ok(update, "secrets/"+openAI, data{"value": "next"})["current_version"], 2)
+		// Who stores what is not there does not revive it.
+		e.fails(409, update, "secrets/"+openAI, data{"value": "next", "cas": 0}, "is 1")
+		e.is(e.ok(update, "secrets/"+openAI, data{"value": "next", "cas": 1})["current_version"], 2)
 		e.environment(deployerPath)
 	})
 }

@@ -144,8 +144,8 @@ func newSecretEntry(req *logical.Request, a scope.Address, deleted *deletedEntry
 
 // apply changes the entry to what the request says.
 func (b *backend) apply(e *secretEntry, c *config, req *logical.Request, d *framework.FieldData, a scope.Address, now time.Time) error {
-	if cas, sent := d.GetOk("cas"); sent && cas.(int) != e.newest().number() {
-		return conflict("cas does not match: the newest version of %s is %d", a.Path(), e.newest().number())
+	if cas, sent := d.GetOk("cas"); sent && cas.(int) != e.casNumber() {
+		return conflict("cas does not match: the newest version of %s is %d", a.Path(), e.casNumber())
 	}
 	values, err := e.sentValues(req, d, a)
 	if err != nil {
@@ -163,6 +163,15 @@ func (b *backend) apply(e *secretEntry, c *config, req *logical.Request, d *fram
 		return err
 	}
 	return e.applyMetadata(req, d)
+}
+
+// casNumber is what cas must be. An entry whose versions were all revoked is there:
+// who stores what is not there does not revive it.
+func (e *secretEntry) casNumber() int {
+	if v := e.newest(); v != nil || len(e.Destroyed) == 0 {
+		return v.number()
+	}
+	return e.LastVersion
 }
 
 // replace begins the rotation to values that were sent. What has no version is
