@@ -243,36 +243,6 @@ func (x *executions) heldBy(p pin) []string {
 	return ids
 }
 
-// remember keeps in memory how often a variable was seen, if the execution is here.
-func (x *executions) remember(id, name string, seen sighting) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	run := x.byID[id]
-	if run == nil {
-		return false
-	}
-	if run.seen == nil {
-		run.seen = map[string]sighting{}
-	}
-	run.seen[name] = seen
-	return true
-}
-
-// recall makes a record count all that was seen. To do it twice changes nothing.
-func (x *executions) recall(e *executionEntry) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	run := x.byID[e.ID]
-	if run == nil {
-		return
-	}
-	for name, seen := range run.seen {
-		if known := e.Variables[name].Seen; known != nil && known.Count < seen.Count {
-			known.Count, known.Last = seen.Count, seen.Last
-		}
-	}
-}
-
 // agentOf returns the agent of an execution, or nil.
 func (x *executions) agentOf(id string) *agentExecutions {
 	x.mu.Lock()
@@ -446,7 +416,7 @@ func (x *executions) holders(a scope.Address, version int) ([]string, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if !x.ready {
-		return nil, notReady("the engine is still reading what runs: try again")
+		return nil, errIndexNotReady()
 	}
 	holds := map[*pinSet]bool{}
 	for _, set := range x.pinned {
@@ -467,7 +437,7 @@ func (x *executions) of(agentPath string) ([]string, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if !x.ready {
-		return nil, notReady("the engine is still reading what runs: try again")
+		return nil, errIndexNotReady()
 	}
 	ids := []string{}
 	if agent := x.agents[agentPath]; agent != nil {

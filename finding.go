@@ -112,3 +112,33 @@ func (s *sighting) see(l *leak, now time.Time) (changed bool) {
 	}
 	return changed
 }
+
+// remember keeps in memory how often a variable was seen, if the execution is here.
+func (x *executions) remember(id, name string, seen sighting) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	run := x.byID[id]
+	if run == nil {
+		return false
+	}
+	if run.seen == nil {
+		run.seen = map[string]sighting{}
+	}
+	run.seen[name] = seen
+	return true
+}
+
+// recall makes a record count all that was seen. To do it twice changes nothing.
+func (x *executions) recall(e *executionEntry) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	run := x.byID[e.ID]
+	if run == nil {
+		return
+	}
+	for name, seen := range run.seen {
+		if known := e.Variables[name].Seen; known != nil && known.Count < seen.Count {
+			known.Count, known.Last = seen.Count, seen.Last
+		}
+	}
+}

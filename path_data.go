@@ -67,17 +67,6 @@ func versionFields() map[string]*framework.FieldSchema {
 	}
 }
 
-// kvAddress reads the address in a path below data/ or metadata/: secrets and groups
-// are told apart by their names.
-func kvAddress(req *logical.Request) (scope.Address, error) {
-	_, path := doorOf(req.Path)
-	a, err := scope.ParseAddress(scope.KindOf(path), path)
-	if err != nil {
-		return a, badRequest("%s", err)
-	}
-	return a, nil
-}
-
 // asEntry returns the request as secrets/ or groups/ would get it.
 func (b *backend) asEntry(req *logical.Request, a scope.Address, fields map[string]any) (*logical.Request, *framework.FieldData) {
 	entry := *req
@@ -85,8 +74,8 @@ func (b *backend) asEntry(req *logical.Request, a scope.Address, fields map[stri
 	return &entry, &framework.FieldData{Raw: fields, Schema: b.Route(entry.Path).Fields}
 }
 
-func (b *backend) dataExists(ctx context.Context, req *logical.Request, _ *framework.FieldData) (bool, error) {
-	a, err := kvAddress(req)
+func (b *backend) dataExists(ctx context.Context, req *logical.Request, d *framework.FieldData) (bool, error) {
+	a, err := anyAddress(d)
 	if err != nil {
 		return false, nil
 	}
@@ -95,7 +84,7 @@ func (b *backend) dataExists(ctx context.Context, req *logical.Request, _ *frame
 }
 
 func (b *backend) dataWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	a, err := kvAddress(req)
+	a, err := anyAddress(d)
 	if err != nil {
 		return respond(err)
 	}
@@ -128,8 +117,8 @@ func (b *backend) dataWrite(ctx context.Context, req *logical.Request, d *framew
 	return &logical.Response{Data: e.kvVersion(e.newest())}, nil
 }
 
-func (b *backend) dataRead(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	a, err := kvAddress(req)
+func (b *backend) dataRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	a, err := anyAddress(d)
 	if err != nil {
 		return respond(err)
 	}
@@ -154,7 +143,7 @@ func (b *backend) dataRead(ctx context.Context, req *logical.Request, _ *framewo
 }
 
 func (b *backend) dataDelete(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	a, err := kvAddress(req)
+	a, err := anyAddress(d)
 	if err != nil {
 		return respond(err)
 	}
@@ -165,11 +154,7 @@ func (b *backend) dataDelete(ctx context.Context, req *logical.Request, d *frame
 // kvVersion is what KV version 2 says of a version, which is gone when it has no
 // values.
 func (e *secretEntry) kvVersion(v *version) map[string]any {
-	custom := map[string]any{}
-	for key, value := range e.CustomMetadata {
-		custom[key] = value
-	}
 	return map[string]any{
-		"created_time": timeString(v.CreatedAt), "custom_metadata": custom, "deletion_time": "", "destroyed": v.Values == nil, "version": v.Number,
+		"created_time": timeString(v.CreatedAt), "custom_metadata": e.customMetadata(), "deletion_time": "", "destroyed": v.Values == nil, "version": v.Number,
 	}
 }

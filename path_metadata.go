@@ -3,12 +3,9 @@ package agentchains
 import (
 	"context"
 	"strconv"
-	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
-
-	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/scope"
 )
 
 func (b *backend) pathMetadata() *framework.Path {
@@ -59,7 +56,7 @@ chains_allowed, on_leak and the like.
 `
 
 func (b *backend) metadataWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	a, err := kvAddress(req)
+	a, err := anyAddress(d)
 	if err != nil {
 		return respond(err)
 	}
@@ -77,8 +74,8 @@ func (b *backend) metadataWrite(ctx context.Context, req *logical.Request, d *fr
 	return nil, nil
 }
 
-func (b *backend) metadataRead(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	a, err := kvAddress(req)
+func (b *backend) metadataRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	a, err := anyAddress(d)
 	if err != nil {
 		return respond(err)
 	}
@@ -101,27 +98,11 @@ func (b *backend) metadataRead(ctx context.Context, req *logical.Request, _ *fra
 		add(v)
 	}
 	return &logical.Response{Data: map[string]any{
-		"cas_required": false, "created_time": timeString(e.CreatedAt), "current_version": e.LastVersion, "custom_metadata": e.kvVersion(&version{})["custom_metadata"],
+		"cas_required": false, "created_time": timeString(e.CreatedAt), "current_version": e.LastVersion, "custom_metadata": e.customMetadata(),
 		"delete_version_after": "0s", "max_versions": 0, "oldest_version": oldest, "updated_time": timeString(e.UpdatedAt), "versions": versions,
 	}}, nil
 }
 
 func (b *backend) pathMetadataList() *framework.Path {
-	return pathList("metadata/", "metadata", "List secrets and groups, and the segments below a path.", b.metadataList)
-}
-
-func (b *backend) metadataList(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	path := strings.Trim(strings.TrimPrefix(req.Path, "metadata/"), "/")
-	if err := scope.CheckPrefix(path); err != nil {
-		return respond(badRequest("%s", err))
-	}
-	secrets, err := listEntries(ctx, req.Storage, scope.Secret, path)
-	if err != nil {
-		return respond(err)
-	}
-	groups, err := listEntries(ctx, req.Storage, scope.Group, path)
-	if err != nil {
-		return respond(err)
-	}
-	return list(sortedUnion(secrets, groups), d)
+	return pathList("metadata/", "metadata", "List secrets and groups, and the segments below a path.", b.bothList)
 }

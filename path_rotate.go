@@ -45,7 +45,7 @@ func (b *backend) pathRotate() *framework.Path {
 }
 
 func (b *backend) pathRotateList() *framework.Path {
-	return pathList("rotate/", "rotations", "List what can be rotated, and the segments below a path.", b.rotateList)
+	return pathList("rotate/", "rotations", "List what can be rotated, and the segments below a path.", b.bothList)
 }
 
 const rotateHelp = `
@@ -239,7 +239,8 @@ func (b *backend) rotateRead(ctx context.Context, req *logical.Request, d *frame
 	return b.rotationResponse(ctx, req, d, a)
 }
 
-func (b *backend) rotateList(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+// bothList lists secrets and groups.
+func (b *backend) bothList(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	path := strings.TrimSuffix(d.Get("path").(string), "/")
 	if err := scope.CheckPrefix(path); err != nil {
 		return respond(badRequest("%s", err))

@@ -129,10 +129,7 @@ func (e *secretEntry) toResponse(a scope.Address, now time.Time) *logical.Respon
 		"access_log_enabled": e.AccessLogEnabled,
 		"redact":             e.Redact.plain(),
 		"on_leak":            e.OnLeak,
-		"custom_metadata":    e.CustomMetadata,
-	}
-	if e.CustomMetadata == nil {
-		data["custom_metadata"] = map[string]string{}
+		"custom_metadata":    e.customMetadata(),
 	}
 	if e.Restricted {
 		data["chains_allowed"] = append([]string{}, e.ChainsAllowed...)
@@ -152,6 +149,14 @@ func (e *secretEntry) toResponse(a scope.Address, now time.Time) *logical.Respon
 		data["masked"] = v.masked(a)
 	}
 	return &logical.Response{Data: data}
+}
+
+// customMetadata is never null in an answer.
+func (e *secretEntry) customMetadata() map[string]string {
+	if e.CustomMetadata == nil {
+		return map[string]string{}
+	}
+	return e.CustomMetadata
 }
 
 func (r redaction) plain() any {
