@@ -67,7 +67,7 @@ func newRoot() *cobra.Command {
 	}
 	mount := "agentchains"
 	root.PersistentFlags().StringVar(&mount, "mount", mount, "path where the engine is mounted")
-	root.AddCommand(newAudit(&mount), newExplain(&mount), newExecToken(), newRedact(&mount), newRun(&mount), newStatus(&mount), newVersion())
+	root.AddCommand(newAudit(&mount), newExplain(&mount), newExecToken(), newImport(&mount), newRedact(&mount), newRun(&mount), newStatus(&mount), newVersion())
 	return root
 }
 
