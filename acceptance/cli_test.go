@@ -15,8 +15,8 @@ import (
 // prints as its result may hold a value.
 func (e *engine) command(stdin string, args ...string) (stdout, stderr string, err error) {
 	e.Helper()
-	cmd := exec.CommandContext(e.Context(), vault.binary, args...)
-	cmd.Env = vault.environ("VAULT_TOKEN=" + e.client.Token())
+	cmd := exec.CommandContext(e.Context(), vault.Binary, args...)
+	cmd.Env = vault.Environ("VAULT_TOKEN=" + e.client.Token())
 	cmd.Stdin = strings.NewReader(stdin)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs

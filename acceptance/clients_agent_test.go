@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/agentchains/vault-plugin-secrets-agentchains/acceptance/cluster"
 )
 
 // interval is how often the clients of these tests look at what has no lease.
@@ -61,7 +63,7 @@ func (e *engine) daemon(dir string, cmd *exec.Cmd) {
 	e.must(err)
 	defer log.Close()
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
-	cmd.Env = append(vault.environ("HOME="+dir), cmd.Env...)
+	cmd.Env = append(vault.Environ("HOME="+dir), cmd.Env...)
 	// Of the two signals that end a program, consul-template ends by this one only.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
 	cmd.WaitDelay = patience
@@ -80,7 +82,7 @@ func (e *engine) daemon(dir string, cmd *exec.Cmd) {
 // vaultDaemon runs a command of vault with a configuration of configured.
 func (e *engine) vaultDaemon(command, dir string) {
 	e.Helper()
-	e.daemon(dir, exec.CommandContext(e.Context(), vault.binary, command, "-config=config.hcl"))
+	e.daemon(dir, exec.CommandContext(e.Context(), vault.Binary, command, "-config=config.hcl"))
 }
 
 // built runs a client that scripts/clients builds, with a token instead of a login.
@@ -216,9 +218,9 @@ func TestVaultAgentGenerateConfig(t *testing.T) {
 	env, dir, token := e.deployPipeline(), t.TempDir(), e.agent(deployer).client.Token()
 	e.must(os.WriteFile(filepath.Join(dir, ".vault-token"), []byte(token), 0o600))
 	e.must(os.WriteFile(filepath.Join(dir, "agent"), []byte("#!/bin/sh\nenv -0 | grep -z ^DEPLOYER_ >new\nmv new environment\nexec sleep 600\n"), 0o700))
-	generate := exec.CommandContext(t.Context(), vault.binary, "agent", "generate-config", "-type=env-template",
+	generate := exec.CommandContext(t.Context(), vault.Binary, "agent", "generate-config", "-type=env-template",
 		"-exec=./agent", "-path="+e.mount+"/env/"+deployer, "config.hcl")
-	generate.Dir, generate.Env = dir, vault.environ("HOME="+dir, "VAULT_TOKEN="+token)
+	generate.Dir, generate.Env = dir, vault.Environ("HOME="+dir, "VAULT_TOKEN="+token)
 	text, err := generate.CombinedOutput()
 	e.note(string(text))
 	if err != nil {
@@ -239,7 +241,7 @@ func TestVaultAgentGenerateConfig(t *testing.T) {
 // proxy returns the mount seen through a Vault Proxy that adds the token.
 func (e *engine) proxy(stanza string) *engine {
 	e.Helper()
-	address, err := freeAddress()
+	address, err := cluster.FreeAddress()
 	e.must(err)
 	e.vaultDaemon("proxy", e.configured("Vault Proxy", "127.0.0.1:8100", address, "api_proxy", stanza+"api_proxy"))
 	behind := e.as("")

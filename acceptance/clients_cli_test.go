@@ -196,7 +196,7 @@ func TestDocumentedCommands(t *testing.T) {
 	e.deployPipeline()
 	dir, count := t.TempDir(), 0
 	e.must(errors.Join(
-		os.Symlink(vault.binary, filepath.Join(dir, "vault")),
+		os.Symlink(vault.Binary, filepath.Join(dir, "vault")),
 		os.WriteFile(filepath.Join(dir, "deploy-pipeline.json"), []byte(deployPipeline), 0o600),
 	))
 	for line := range strings.Lines(e.section("vault command") + e.section("Process supervisor")) {
@@ -206,7 +206,7 @@ func TestDocumentedCommands(t *testing.T) {
 		}
 		cmd := exec.CommandContext(t.Context(), "sh", "-ec", strings.ReplaceAll(command, "agentchains/", e.mount+"/"))
 		cmd.Dir, cmd.Stdin = dir, strings.NewReader(e.value(command))
-		cmd.Env = vault.environ("PATH="+dir+":"+os.Getenv("PATH"), "VAULT_TOKEN="+e.client.Token())
+		cmd.Env = vault.Environ("PATH="+dir+":"+os.Getenv("PATH"), "VAULT_TOKEN="+e.client.Token())
 		if output, err := cmd.CombinedOutput(); err != nil || len(output) == 0 || strings.Contains(string(output), "WARNING") {
 			t.Errorf("%s%v: %s", line, err, secrets.censor(string(output)))
 		}

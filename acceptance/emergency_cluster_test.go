@@ -21,7 +21,7 @@ type begun struct {
 // race starts executions and reads environments through all nodes until it is
 // stopped.
 type race struct {
-	*cluster
+	*trio
 	stop chan struct{}
 	wg   sync.WaitGroup
 
@@ -30,10 +30,10 @@ type race struct {
 	reads []begun // without an id
 }
 
-func (c *cluster) newRace() *race {
+func (c *trio) newRace() *race {
 	const clients = 2 // of each kind at each node
-	r := &race{cluster: c, stop: make(chan struct{})}
-	for node := range c.nodes {
+	r := &race{trio: c, stop: make(chan struct{})}
+	for node := range c.Nodes {
 		for range clients {
 			r.repeat(func() { r.start(node) })
 			r.repeat(func() { r.readFlat(node) })
@@ -93,23 +93,25 @@ func (r *race) with(value any, after time.Time) (n int) {
 // told to stop; after the answer no node starts, renews or reads with the old value.
 func TestRevocationRacesFailover(t *testing.T) {
 	const rounds, least = 6, 5
-	c := newCluster(t)
-	first := c.nodes[0]
+	c := newTrio(t)
+	first := c.engines[0]
 	first.chain("c", "", "KEY")
 	old := any(first.secret(crashSecret, nil))
 	started, hit := 0, 0
 	for round := range rounds {
 		r := c.newRace()
 		first.must(eventually("executions start", func() (bool, error) { return r.with(old, time.Time{}) >= least, nil }))
-		active := c.leader(-1)
+		active := c.active(-1)
 		kill := round%2 == 1
 		failover := make(chan struct{})
 		go func() {
 			defer close(failover)
 			<-time.After(rand.N(200 * time.Millisecond))
 			if kill {
-				c.nodes[active].end(syscall.SIGKILL)
-			} else if err := c.nodes[active].client.Sys().StepDown(); err != nil {
+				if err := c.Nodes[active].End(syscall.SIGKILL); err != nil {
+					t.Error(err)
+				}
+			} else if err := c.Nodes[active].Client.Sys().StepDown(); err != nil {
 				t.Error(err)
 			}
 		}()
@@ -122,12 +124,12 @@ func TestRevocationRacesFailover(t *testing.T) {
 		close(r.stop)
 		r.wg.Wait()
 		<-failover
-		active = c.leader(-1)
+		active = c.active(-1)
 
 		var told []string
 		first.must(eventually("the incident lists who was told", func() (bool, error) {
 			c.surely(read, "status", nil, active)
-			told = incidentIDs(c.nodes[active].incident(fmt.Sprint(id)))
+			told = incidentIDs(c.engines[active].incident(fmt.Sprint(id)))
 			return !slices.ContainsFunc(r.begun, func(b begun) bool { return b.value == old && !slices.Contains(told, b.id) }), nil
 		}))
 		for _, b := range r.begun {
@@ -137,7 +139,7 @@ func TestRevocationRacesFailover(t *testing.T) {
 				t.Errorf("round %d: an execution was started with a value that was revoked", round)
 			case b.value == old:
 				hit++
-				if x := (&execution{engine: c.nodes[active].engine, lease: b.lease}); !strings.Contains(x.renew(0), "EXECUTION_TERMINATED") {
+				if x := (&execution{engine: c.engines[active], lease: b.lease}); !strings.Contains(x.renew(0), "EXECUTION_TERMINATED") {
 					t.Errorf("round %d: an execution with a value that was revoked is not refused: %q", round, x.renew(0))
 				}
 			case slices.Contains(told, b.id):
@@ -149,10 +151,9 @@ func TestRevocationRacesFailover(t *testing.T) {
 				t.Errorf("round %d: env gives a value %s after it was revoked", round, b.sent.Sub(answered))
 			}
 		}
-		for i, n := range c.nodes {
-			if kill && n.server.cmd.ProcessState != nil {
-				c.launch(i)
-				c.joined(i)
+		for i, n := range c.Nodes {
+			if !n.Running() {
+				c.restart(i)
 			}
 		}
 		old = value
@@ -165,22 +166,22 @@ func TestRevocationRacesFailover(t *testing.T) {
 // 1.21.1 does not always notice, so the node is restarted; see docs/emergency.md.
 func TestLeaderCutOff(t *testing.T) {
 	const rounds, watched = 2, 5 * time.Second
-	c := newCluster(t)
-	first := c.nodes[0]
+	c := newTrio(t)
+	first := c.engines[0]
 	first.chain("c", "", "KEY")
 	old := any(first.secret(crashSecret, nil))
 	for round := range rounds {
-		active := c.leader(-1)
+		active := c.active(-1)
 		others := []int{(active + 1) % 3, (active + 2) % 3}
 		before := c.surely(update, "executions/"+crashAgent, data{}, active)
-		r := &race{cluster: c, stop: make(chan struct{})}
+		r := &race{trio: c, stop: make(chan struct{})}
 		cut := time.Now()
-		c.cut(active)
+		c.Cut(c.Nodes[active])
 		var renewed time.Time
 		r.repeat(func() { r.readFlat(active) })
 		r.repeat(func() { r.start(active) })
 		r.repeat(func() {
-			if _, err := c.nodes[active].client.Sys().Renew(before.LeaseID, 0); err == nil {
+			if _, err := c.Nodes[active].Client.Sys().Renew(before.LeaseID, 0); err == nil {
 				renewed = time.Now()
 			}
 		})
@@ -201,10 +202,9 @@ func TestLeaderCutOff(t *testing.T) {
 		if n := r.with(old, answered); n > 0 || renewed.After(answered) {
 			t.Errorf("a leader that is cut off starts %d executions, or renews", n)
 		}
-		c.heal()
-		c.nodes[active].end(syscall.SIGKILL)
-		c.launch(active)
-		c.joined(active)
+		c.Heal()
+		first.must(c.Nodes[active].End(syscall.SIGKILL))
+		c.restart(active)
 		first.must(eventually("the node that was cut off gives the new value", func() (bool, error) {
 			answer, err := c.send(active, read, "env/"+crashAgent, nil)
 			return err == nil && answer.Data["KEY"] == value, nil

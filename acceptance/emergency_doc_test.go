@@ -17,7 +17,7 @@ func TestDocumentedEmergency(t *testing.T) {
 	e.read("env/" + deployer)
 	onCall := e.userpass(e.policy(policies(t, e.mount)["On call"]))
 	dir, value := t.TempDir(), e.value("new")
-	e.must(os.Symlink(vault.binary, filepath.Join(dir, "vault")))
+	e.must(os.Symlink(vault.Binary, filepath.Join(dir, "vault")))
 	text, err := os.ReadFile("../docs/emergency.md")
 	e.must(err)
 	ran := 0
@@ -29,7 +29,7 @@ func TestDocumentedEmergency(t *testing.T) {
 		ran++
 		cmd := exec.CommandContext(t.Context(), "sh", "-ec", strings.ReplaceAll(command, "agentchains/", e.mount+"/"))
 		cmd.Dir = dir
-		cmd.Env = vault.environ("PATH="+dir+":"+os.Getenv("PATH"), "VAULT_TOKEN="+onCall.client.Token(), "NEW_URL="+value)
+		cmd.Env = vault.Environ("PATH="+dir+":"+os.Getenv("PATH"), "VAULT_TOKEN="+onCall.client.Token(), "NEW_URL="+value)
 		output, err := cmd.CombinedOutput()
 		e.note(string(output))
 		if err != nil || len(output) == 0 {

@@ -70,7 +70,7 @@ func (d *durable) areHeld(holds []hold) {
 	}
 	slices.Sort(ids)
 	check("at once")
-	pids, err := d.server.plugins("")
+	pids, err := d.node.Plugins("")
 	d.must(err)
 	d.kill(pids[0])
 	check("after a kill of the plugin")

@@ -47,7 +47,7 @@ func unique(word string) string { return fmt.Sprintf("%s-%d", word, mounts.Add(1
 func newEngine(t *testing.T) *engine {
 	t.Helper()
 	needVault(t)
-	e := &engine{T: t, mount: unique("mount"), client: vault.client}
+	e := &engine{T: t, mount: unique("mount"), client: vault.Client}
 	e.enable("agentchains", e.mount)
 	return e
 }
@@ -229,7 +229,7 @@ func censored(t *testing.T, v any) string {
 // as returns the mount seen with another token.
 func (e *engine) as(token string) *engine {
 	e.Helper()
-	client, err := vault.newClient(token)
+	client, err := vault.NewClient(token)
 	e.must(err)
 	return &engine{e.T, e.mount, client}
 }
@@ -248,7 +248,7 @@ func (e *engine) retrying() *engine {
 func (e *engine) policy(hcl string) string {
 	e.Helper()
 	name := unique("policy")
-	e.must(vault.client.Sys().PutPolicy(name, hcl))
+	e.must(vault.Client.Sys().PutPolicy(name, hcl))
 	return name
 }
 
@@ -257,7 +257,7 @@ func (e *engine) appRole(policies ...string) *engine {
 	e.Helper()
 	role := "auth/approle/role/" + unique("role")
 	e.root(role, data{"token_policies": policies})
-	id, err := vault.client.Logical().Read(role + "/role-id")
+	id, err := vault.Client.Logical().Read(role + "/role-id")
 	e.must(err)
 	secretID := e.root(role+"/secret-id", nil)
 	return e.login("auth/approle/login", data{"role_id": id.Data["role_id"], "secret_id": secretID.Data["secret_id"]})
@@ -274,7 +274,7 @@ func (e *engine) userpass(policies ...string) *engine {
 // withToken is a token of its own that has the policies.
 func (e *engine) withToken(policies ...string) *engine {
 	e.Helper()
-	secret, err := vault.client.Auth().Token().Create(&api.TokenCreateRequest{Policies: policies})
+	secret, err := vault.Client.Auth().Token().Create(&api.TokenCreateRequest{Policies: policies})
 	e.must(err)
 	return e.as(secret.Auth.ClientToken)
 }
@@ -282,7 +282,7 @@ func (e *engine) withToken(policies ...string) *engine {
 // root writes to any path of Vault.
 func (e *engine) root(path string, body data) *api.Secret {
 	e.Helper()
-	secret, err := vault.client.Logical().Write(path, body)
+	secret, err := vault.Client.Logical().Write(path, body)
 	e.must(err)
 	return secret
 }

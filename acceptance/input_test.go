@@ -156,9 +156,9 @@ func TestDotsInPaths(t *testing.T) {
 		"env/dev/%2e%2e/prod/c/Worker", "env/dev/../prod/c/Worker", "creds/prod/x/%2e%2e/c/Worker", "explain/prod/x/%2e%2e/c/Worker", "policy/prod/x/%2e%2e/c/Worker",
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodPatch, http.MethodDelete, "LIST"} {
-			req, err := http.NewRequestWithContext(t.Context(), method, vault.address+"/v1/"+e.mount+"/"+path, bytes.NewReader(body))
+			req, err := http.NewRequestWithContext(t.Context(), method, vault.Address+"/v1/"+e.mount+"/"+path, bytes.NewReader(body))
 			e.must(err)
-			req.Header.Set("X-Vault-Token", vault.token)
+			req.Header.Set("X-Vault-Token", vault.Client.Token())
 			req.Header.Set("Content-Type", "application/merge-patch+json")
 			resp, err := http.DefaultTransport.RoundTrip(req)
 			e.must(err)

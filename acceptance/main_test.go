@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"testing"
+
+	"github.com/agentchains/vault-plugin-secrets-agentchains/acceptance/cluster"
 )
 
 // vault is the server that all tests share, each with a mount of its own. It is
@@ -50,8 +52,8 @@ func finish(code int) int {
 		fmt.Fprintln(os.Stderr, "stop Vault:", err)
 		code = 1
 	}
-	for _, name := range []string{auditFile, logFile} {
-		text, err := os.ReadFile(vault.path(name))
+	for _, name := range []string{cluster.AuditFile, cluster.LogFile} {
+		text, err := os.ReadFile(vault.Path(name))
 		if err != nil || len(text) == 0 {
 			fmt.Fprintf(os.Stderr, "%s cannot be searched for leaks: %d bytes, %v\n", name, len(text), err)
 			code = 1

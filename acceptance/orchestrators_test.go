@@ -67,7 +67,7 @@ func TestOrchestrators(t *testing.T) {
 			as := e.appRole(e.policy(e.read("policy/" + agent)["policy"].(string)))
 			orchestrate := func(key string, args ...string) (*exec.Cmd, *bytes.Buffer) {
 				cmd := exec.CommandContext(t.Context(), command[0], slices.Concat(command[1:], []string{agent, key}, args)...)
-				cmd.Env = append(vault.environ(), "VAULT_TOKEN="+as.client.Token(), "AGENTCHAINS_MOUNT="+e.mount)
+				cmd.Env = append(vault.Environ(), "VAULT_TOKEN="+as.client.Token(), "AGENTCHAINS_MOUNT="+e.mount)
 				out := new(bytes.Buffer)
 				cmd.Stdout, cmd.Stderr = out, out
 				return cmd, out

@@ -14,8 +14,8 @@ import (
 func newOwnProcess(t *testing.T) (e *engine, plugin string) {
 	t.Helper()
 	needVault(t)
-	e, plugin = &engine{T: t, mount: unique("mount"), client: vault.client}, unique("agentchains")
-	e.must(vault.register(plugin))
+	e, plugin = &engine{T: t, mount: unique("mount"), client: vault.Client}, unique("agentchains")
+	e.must(vault.Register(plugin, "", pluginBinary))
 	e.enable(plugin, e.mount)
 	return e, plugin
 }
@@ -25,7 +25,7 @@ func (e *engine) process(plugin string, before int) int {
 	e.Helper()
 	var pids []int
 	e.must(eventually("the plugin has one process", func() (_ bool, err error) {
-		pids, err = vault.plugins(plugin)
+		pids, err = vault.Plugins(plugin)
 		return len(pids) == 1 && pids[0] != before, err
 	}))
 	return pids[0]
@@ -77,7 +77,7 @@ func TestPluginReloaded(t *testing.T) {
 
 // The mounts that share a process share nothing else.
 func TestMountsAreApart(t *testing.T) {
-	one, two := newEngine(t), &engine{T: t, mount: unique("mount"), client: vault.client}
+	one, two := newEngine(t), &engine{T: t, mount: unique("mount"), client: vault.Client}
 	two.enable("agentchains", two.mount)
 	one.deployPipeline()
 	one.write("config", data{"environments": []string{"dev", "prod", "staging", "test"}})

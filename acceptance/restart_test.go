@@ -1,128 +1,44 @@
 package acceptance
 
 import (
-	"errors"
-	"fmt"
 	"net/http"
-	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 
-	"github.com/hashicorp/vault/api"
+	"github.com/agentchains/vault-plugin-secrets-agentchains/acceptance/cluster"
 )
 
 // durable is the engine in a Vault of its own, of one node, that keeps what it
 // stores and so can be stopped and started again.
 type durable struct {
 	*engine
-	server *server
-	key    string // to unseal
+	node *cluster.Node
 }
 
 func newDurable(t *testing.T) *durable {
 	t.Helper()
 	needVault(t)
-	d := &durable{engine: &engine{T: t, mount: "agentchains"}}
-	address, err := freeAddress()
-	d.must(err)
-	cluster, err := freeAddress()
-	d.must(err)
-	s := &server{dir: t.TempDir(), binary: vault.binary, address: "http://" + address}
-	d.must(errors.Join(os.Mkdir(s.path("plugins"), 0o700), os.Mkdir(s.path("raft"), 0o700)))
-	d.must(os.WriteFile(s.path("vault.hcl"), fmt.Appendf(nil, `
-plugin_directory = %q
-api_addr         = %q
-cluster_addr     = "http://%s"
-disable_mlock    = true
-raw_storage_endpoint = true
-listener "tcp" {
-  address     = %q
-  tls_disable = true
-}
-storage "raft" {
-  path                   = %q
-  node_id                = "one"
-  performance_multiplier = 1
-}
-`, s.path("plugins"), s.address, cluster, address, s.path("raft")), 0o600))
-	s.client, err = s.newClient("")
-	d.must(err)
-	d.server, d.client = s, s.client
-	d.launch()
-	d.initialize()
-	d.must(s.register("agentchains"))
+	c := cluster.New(t, 1, vault.Binary, "agentchains", pluginBinary)
+	d := &durable{&engine{t, "agentchains", c.Nodes[0].Client}, c.Nodes[0]}
 	d.enable("agentchains", d.mount)
+	t.Cleanup(func() { noteLogs(t, c) })
 	return d
 }
 
-// launch starts the process, which ends with the tests at the latest.
-func (d *durable) launch() {
-	d.Helper()
-	s := d.server
-	log, err := os.OpenFile(s.path(logFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	d.must(err)
-	defer log.Close()
-	s.cmd = exec.Command(s.binary, "server", "-config="+s.path("vault.hcl"), "-log-level=trace")
-	s.cmd.Env = s.environ()
-	s.cmd.Stdout, s.cmd.Stderr = log, log
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	d.must(s.cmd.Start())
-	d.Cleanup(func() { d.end(syscall.SIGKILL) })
-}
+// launch starts the process.
+func (d *durable) launch() { d.Helper(); d.must(d.node.Launch()) }
 
-// end ends Vault with a signal, and its plugins: they outlive a Vault that is
-// killed. It may be called again.
-func (d *durable) end(signal syscall.Signal) {
-	d.Helper()
-	if d.server.cmd.ProcessState != nil {
-		return
-	}
-	d.must(d.server.cmd.Process.Signal(signal))
-	err := d.server.cmd.Wait()
-	if signal != syscall.SIGKILL {
-		d.must(err)
-	}
-	d.must(eventually("the plugins have ended", func() (bool, error) {
-		pids, err := d.server.plugins("")
-		for _, pid := range pids {
-			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended meanwhile
-		}
-		return len(pids) == 0, err
-	}))
-}
-
-// initialize makes the storage and unseals it the first time.
-func (d *durable) initialize() {
-	d.Helper()
-	var keys *api.InitResponse
-	d.must(eventually("Vault is initialized", func() (_ bool, err error) {
-		keys, err = d.client.Sys().Init(&api.InitRequest{SecretShares: 1, SecretThreshold: 1})
-		var refusal *api.ResponseError
-		if errors.As(err, &refusal) {
-			return false, err
-		}
-		return err == nil, nil // it may not listen yet
-	}))
-	d.key = keys.KeysB64[0]
-	d.client.SetToken(keys.RootToken)
-	d.unseal()
-}
+// end ends Vault with a signal, and its plugins. It may be called again.
+func (d *durable) end(signal syscall.Signal) { d.Helper(); d.must(d.node.End(signal)) }
 
 // unseal waits until Vault serves, which begins with an election.
 func (d *durable) unseal() {
 	d.Helper()
-	d.must(eventually("Vault is unsealed and active", func() (bool, error) {
+	d.must(d.node.Unseal())
+	d.must(eventually("Vault is active", func() (bool, error) {
 		health, err := d.client.Sys().Health()
-		if err != nil {
-			return false, nil // it does not listen yet
-		}
-		if health.Sealed {
-			_, err = d.client.Sys().Unseal(d.key)
-			return false, err
-		}
-		return !health.Standby, nil
+		return err == nil && !health.Standby, nil
 	}))
 }
 
@@ -182,7 +98,4 @@ func TestVaultRestarts(t *testing.T) {
 	d.same("irrevocable leases", count.Data["lease_count"], 0)
 
 	d.end(syscall.SIGTERM)
-	log, err := os.ReadFile(d.server.path(logFile))
-	d.must(err)
-	secrets.note("the log of a Vault that was restarted", log)
 }

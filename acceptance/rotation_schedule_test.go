@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/agentchains/vault-plugin-secrets-agentchains/acceptance/cluster"
 )
 
 // soon is a time that has come when a test waits for it.
@@ -80,7 +82,7 @@ func TestStatusOfRotations(t *testing.T) {
 	e.write("schedules/prod/org/DUE", data{"rotate_every_days": 90, "next_rotation_at": "2026-01-02T03:04:05Z"})
 	e.write("rotate/prod/org/DRAINING", data{"value": e.value("DRAINING"), "min_overlap": 0})
 	e.write("confirm/prod/org/DRAINING", data{})
-	nobody, err := freeAddress()
+	nobody, err := cluster.FreeAddress()
 	e.must(err)
 	host, _, err := net.SplitHostPort(nobody)
 	e.must(err)

@@ -28,7 +28,7 @@ import (
 
 // dynamicEngine registers the engine of dynamic/ in the shared server, once.
 var dynamicEngine = sync.OnceValue(func() error {
-	binary := vault.plugin("dynamic")
+	binary := vault.Plugin("dynamic")
 	if out, err := exec.Command("go", "build", "-o", binary, "./dynamic").CombinedOutput(); err != nil {
 		return fmt.Errorf("build dynamic: %w: %s", err, out)
 	}
@@ -37,7 +37,7 @@ var dynamicEngine = sync.OnceValue(func() error {
 		return err
 	}
 	sum := sha256.Sum256(text)
-	return vault.client.Sys().RegisterPlugin(&api.RegisterPluginInput{
+	return vault.Client.Sys().RegisterPlugin(&api.RegisterPluginInput{
 		Name: "dynamic", Type: api.PluginTypeSecrets, Command: "dynamic", SHA256: hex.EncodeToString(sum[:]),
 	})
 })
@@ -53,11 +53,11 @@ type source struct {
 func newSource(t *testing.T, role data) *source {
 	t.Helper()
 	needVault(t)
-	e := &engine{T: t, mount: unique("dynamic"), client: vault.client}
+	e := &engine{T: t, mount: unique("dynamic"), client: vault.Client}
 	e.must(dynamicEngine())
 	e.enable("dynamic", e.mount)
 
-	to, err := url.Parse(vault.address)
+	to, err := url.Parse(vault.Address)
 	e.must(err)
 	proxy, lose := httputil.NewSingleHostReverseProxy(to), new(atomic.Int64)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -73,7 +73,7 @@ func newSource(t *testing.T, role data) *source {
 	body := data{"token_policies": e.policy(fmt.Sprintf("path %q { capabilities = [\"read\"] }", e.mount+"/*")), "token_ttl": "2m"}
 	maps.Copy(body, role)
 	e.root(path, body)
-	id, err := vault.client.Logical().Read(path + "/role-id")
+	id, err := vault.Client.Logical().Read(path + "/role-id")
 	e.must(err)
 	e.root(path+"/custom-secret-id", data{"secret_id": secretID})
 	return &source{e, rotator.Settings{

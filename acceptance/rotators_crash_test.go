@@ -313,12 +313,12 @@ func TestRotatorsWhenThePluginIsKilled(t *testing.T) {
 // The same when Vault is killed with the plugin, at some of the points.
 func TestRotatorsWhenVaultIsKilled(t *testing.T) {
 	d := newDurable(t)
-	client, err := d.server.newClient(d.client.Token())
+	client, err := d.node.NewClient(d.client.Token())
 	d.must(err)
 	client.SetMaxRetries(api.DefaultConfig().MaxRetries)
 	end := func(t *testing.T) {
 		t.Helper()
-		on := &durable{&engine{t, d.mount, client}, d.server, d.key}
+		on := &durable{&engine{t, d.mount, client}, d.node}
 		on.end(syscall.SIGKILL)
 		d.launch() // which outlives the test of one point
 		on.unseal()

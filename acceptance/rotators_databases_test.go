@@ -18,6 +18,8 @@ import (
 
 	mysqldriver "github.com/go-sql-driver/mysql"
 	_ "github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/agentchains/vault-plugin-secrets-agentchains/acceptance/cluster"
 )
 
 // databaseServer is a server of its own for a test, with an admin.
@@ -68,7 +70,7 @@ func newDatabaseServer(e *engine, kind string, programs ...string) *databaseServ
 	dir, err := os.MkdirTemp("", "database")
 	e.must(err)
 	e.Cleanup(func() { _ = os.RemoveAll(dir) })
-	address, err := freeAddress()
+	address, err := cluster.FreeAddress()
 	e.must(err)
 	_, port, err := net.SplitHostPort(address)
 	e.must(err)

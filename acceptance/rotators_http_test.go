@@ -193,7 +193,7 @@ func newDynamic(e *engine, role data) *farSide {
 	mount := unique("dynamic")
 	e.enable("dynamic", mount)
 	b, leases := &breaker{over: e.Context()}, sync.Map{}
-	to, err := url.Parse(vault.address)
+	to, err := url.Parse(vault.Address)
 	e.must(err)
 	proxy := httputil.NewSingleHostReverseProxy(to)
 	proxy.ModifyResponse = func(resp *http.Response) error {
@@ -218,11 +218,11 @@ func newDynamic(e *engine, role data) *farSide {
 	maps.Copy(body, role)
 	e.root(path, body)
 	e.root(path+"/custom-secret-id", data{"secret_id": secretID})
-	id, err := vault.client.Logical().Read(path + "/role-id")
+	id, err := vault.Client.Logical().Read(path + "/role-id")
 	e.must(err)
 	prefix := mount + "/creds/renewable/"
 	live := func() (ids []string) {
-		answer, err := vault.client.Logical().List("sys/leases/lookup/" + prefix)
+		answer, err := vault.Client.Logical().List("sys/leases/lookup/" + prefix)
 		if err != nil {
 			e.Error(err)
 		}

@@ -39,7 +39,7 @@ func TestRotationOfDynamicCredentials(t *testing.T) {
 	line := e.last(far.entry)
 	e.same("history", []any{line["rotation_id"], line["result"], line["executions_left"]}, []any{begun["rotation_id"], "promoted", 0})
 	e.same("the value", s.revealed(), renewed)
-	count, err := vault.client.Logical().ReadWithData("sys/leases/count", map[string][]string{"type": {"irrevocable"}})
+	count, err := vault.Client.Logical().ReadWithData("sys/leases/count", map[string][]string{"type": {"irrevocable"}})
 	e.must(err)
 	e.same("irrevocable leases", count.Data["lease_count"], 0)
 }

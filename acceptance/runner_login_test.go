@@ -33,7 +33,7 @@ func (e *engine) appRoleFiles(agent string, fields data) []string {
 	body := data{"token_policies": e.policy(e.read("policy/" + agent)["policy"].(string))}
 	maps.Copy(body, fields)
 	e.root(role, body)
-	id, err := vault.client.Logical().Read(role + "/role-id")
+	id, err := vault.Client.Logical().Read(role + "/role-id")
 	e.must(err)
 	return []string{
 		"--auth", "approle",
