@@ -38,17 +38,20 @@ func (m *emergency) order(a scope.Address) *stopOrder {
 }
 
 // earlier returns the incident that a request is answered with because it repeats
-// one, or because what it is about was revoked before; nil: there is none.
-func (e *secretEntry) earlier(repeat string, numbers []int, now time.Time) *emergency {
+// one, or because what it is about was revoked before; nil: there is none. A request
+// is not answered so when something is to take the place of what was revoked, and
+// nothing does.
+func (e *secretEntry) earlier(v *revocation, numbers []int, now time.Time) *emergency {
+	replaced := v.values == nil && (!v.rotate || e.RotateNow || e.Rotation != nil)
 	for _, m := range slices.Backward(e.Emergencies) {
-		if m.Repeat == repeat && now.Sub(m.CreatedAt) < repeatWindow {
+		if m.Repeat == v.Repeat && now.Sub(m.CreatedAt) < repeatWindow {
 			return &m
 		}
 		gone := func(n int) bool { return slices.Contains(m.Versions, n) }
 		if len(numbers) > 0 && !slices.ContainsFunc(numbers, func(n int) bool { return !gone(n) }) {
 			return &m
 		}
-		if len(numbers) == 0 && len(e.live()) == 0 {
+		if len(numbers) == 0 && len(e.live()) == 0 && replaced {
 			return &m
 		}
 	}

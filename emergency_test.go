@@ -113,6 +113,10 @@ func TestRevokeWithoutValue(t *testing.T) {
 		e.fails(400, read, "env/"+deployerPath, nil, "was revoked")
 		e.fails(400, update, "executions/"+deployerPath, nil, "was revoked")
 		e.fails(400, read, "reveal/"+openAI, nil, "no such version")
+		// A value is stored, or refused, and never taken for one that is there.
+		e.is(e.ok(update, revokeOpen, data{"reason": "leaked too"})["incident_id"], e.keys("incidents/", nil))
+		e.fails(400, update, revokeOpen, data{"reason": "leaked too", "value": "next"}, "give it a value by secrets/"+openAI)
+		e.fails(400, update, revokeOpen, data{"reason": "leaked too", "rotate": true}, "has no version that could be revoked")
 		// Who stores what is not there does not revive it.
 		e.fails(409, update, "secrets/"+openAI, data{"value": "next", "cas": 0}, "is 1")
 		e.is(e.ok(update, "secrets/"+openAI, data{"value": "next", "cas": 1})["current_version"], 2)

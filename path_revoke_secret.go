@@ -68,7 +68,7 @@ func (b *backend) revokeSecret(ctx context.Context, req *logical.Request, d *fra
 	defer b.executions.closePins(pin{Path: a.Path()})()
 	var first *emergency
 	_, err = b.changeSecret(ctx, req.Storage, a, req.ID, nil, func(e *secretEntry) error {
-		if first = e.earlier(v.Repeat, asked, b.now()); first != nil {
+		if first = e.earlier(v, asked, b.now()); first != nil {
 			return errUnchanged
 		}
 		v.Versions = e.revocable(asked)
@@ -143,7 +143,7 @@ func (v *revocation) check(e *secretEntry, a scope.Address, asked []int) error {
 	case len(v.Versions) < len(asked):
 		return badRequest("version must name live versions of %s: secrets/ and groups/ list them", a.Path())
 	case len(v.Versions) == 0 && e.Rotation == nil:
-		return badRequest("%s has no version that could be revoked", a.Path())
+		return badRequest("%s has no version that could be revoked: give it a value by %s/%s", a.Path(), a.Kind, a.Path())
 	case v.values != nil && len(v.Versions) < len(e.live()):
 		return badRequest("a new value takes the place of all live versions: leave version out")
 	case v.rotate && (e.Schedule == nil || e.Schedule.Rotator == ""):
