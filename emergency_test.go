@@ -371,3 +371,27 @@ func TestStoppable(t *testing.T) {
 		e.is(e.ok(read, "status", nil)["stoppable"].(data)["unwatched"], 2)
 	})
 }
+
+// TestIncidentOfWhatEnds lists who was told to stop by another incident before, and not
+// who ended when it was told: both close.
+func TestIncidentOfWhatEnds(t *testing.T) {
+	both(t, func(e *env) {
+		e.deployer()
+		told, ends := e.started(nil), e.started(nil)
+		first := e.ok(update, "revoke/execution/"+told.id, data{"reason": "strange"})["incident_id"]
+		e.work()
+		ends.ok(update, "execution/"+ends.id+"/finish", nil)
+		second := e.ok(update, revokeOpen, data{"reason": "leaked", "value": "fresh"})["incident_id"]
+		// Its finish was being stored when it was told.
+		e.b.incidents.begin(incidentEntry{ID: fmt.Sprint(second)}, []killed{{ID: ends.id, State: unacknowledged}}, false)
+		e.work()
+		e.is(e.states(second), told.id+"=unacknowledged")
+		told.acknowledge()
+		e.work()
+		for _, id := range []any{first, second} {
+			e.is(e.states(id), told.id+"=acknowledged")
+			e.is(e.ok(read, fmt.Sprint("incidents/", id), nil)["state"], "closed")
+		}
+		e.is(len(e.stored(openIncidentPrefix)), 0)
+	})
+}

@@ -145,7 +145,7 @@ func (b *backend) listIncident(ctx context.Context, s logical.Storage, head inci
 		return err
 	}
 	b.incidents.begin(head, hit, false)
-	if err := b.dropUnstarted(ctx, s, head.ID); err != nil {
+	if err := b.dropUntold(ctx, s, head.ID); err != nil {
 		return err
 	}
 	b.incidents.begin(head, nil, true)
@@ -178,29 +178,30 @@ func (x *incidents) has(id string) bool {
 	return x.open[id] != nil
 }
 
-// dropUnstarted takes executions off an incident whose start was refused after
-// all: they were told to stop before they were stored, and never were.
-func (b *backend) dropUnstarted(ctx context.Context, s logical.Storage, incident string) error {
+// dropUntold takes executions off an incident that were told to stop in memory, and
+// whose records will never say so: their start was refused after all, or they ended
+// meanwhile.
+func (b *backend) dropUntold(ctx context.Context, s logical.Storage, incident string) error {
 	for _, id := range b.incidents.waiting(incident) {
-		started, err := b.wasStarted(ctx, s, id)
+		told, err := b.wasTold(ctx, s, id)
 		if err != nil {
 			return err
 		}
-		if !started {
+		if !told {
 			b.incidents.drop(incident, id)
 		}
 	}
 	return nil
 }
 
-// wasStarted reports whether an execution is stored. One whose start is under way
-// is waited for.
-func (b *backend) wasStarted(ctx context.Context, s logical.Storage, id string) (bool, error) {
+// wasTold reports whether the record of an execution says that it was told to stop. A
+// start or a finish that is under way is waited for.
+func (b *backend) wasTold(ctx context.Context, s logical.Storage, id string) (bool, error) {
 	lock := b.lockEntry(liveExecutionKey(id))
 	lock.RLock()
 	defer lock.RUnlock()
 	e, err := getExecution(ctx, s, id)
-	return e != nil, err
+	return e != nil && e.IncidentID != "", err
 }
 
 // waiting returns the executions that have not acknowledged.
@@ -251,15 +252,18 @@ func (o *openIncident) noteLocked(k killed) {
 	o.dirty[i/partSize], o.stale = true, true
 }
 
-// note keeps what became of an execution, if its incident is open.
+// note keeps what became of an execution that was told to stop in each open incident
+// that lists it: the one that told it, and those that came upon it later.
 func (x *incidents) note(e *executionEntry) {
 	if e.IncidentID == "" {
 		return
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if o := x.open[e.IncidentID]; o != nil {
-		o.noteLocked(killedOf(e, e.OrderedAt))
+	for _, o := range x.open {
+		if _, listed := o.index[e.ID]; listed || o.ID == e.IncidentID {
+			o.noteLocked(killedOf(e, e.OrderedAt))
+		}
 	}
 }
 
