@@ -1,8 +1,10 @@
 package acceptance
 
 import (
+	"bytes"
 	"crypto/rand"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -11,10 +13,10 @@ import (
 )
 
 // secrets are all values of the run.
-var secrets = &registry{labels: map[string]string{}}
+var secrets = newRegistry()
 
-// registry knows every value that a test stored or sent, and every text that
-// must hold none: the audit file, the server's log, and what Vault and its
+// registry knows every value that a test stored or sent, and searches every text
+// that must hold none: the audit file, the server's log, and what Vault and its
 // command answered in place of a result.
 //
 // Vault's audit devices hash only strings that are values in a body: numbers,
@@ -25,13 +27,10 @@ var secrets = &registry{labels: map[string]string{}}
 type registry struct {
 	mu     sync.Mutex        // guards all below
 	labels map[string]string // by half a value: what quotes only its beginning or its end leaks too
-	texts  []text
+	found  map[string]bool   // what was found, and where
 }
 
-type text struct {
-	where string
-	body  []byte
-}
+func newRegistry() *registry { return &registry{labels: map[string]string{}, found: map[string]bool{}} }
 
 // half is the length of half a value.
 const half = 16
@@ -45,26 +44,43 @@ func (r *registry) value(label string) string {
 	return first + second
 }
 
-// note adds a text that must hold no value.
+// note searches a text that must hold no value.
 func (r *registry) note(where string, body []byte) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.texts = append(r.texts, text{where, body})
+	_ = r.search(where, bytes.NewReader(body)) // it never fails
 }
 
-// leaks says which values occur where, by their labels.
+// search reads a text that must hold no value.
+func (r *registry) search(where string, text io.ByteReader) error {
+	var run []byte // the last letters and digits, as of a value
+	for {
+		c, err := text.ReadByte()
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		case (c < 'A' || c > 'Z') && (c < '0' || c > '9'):
+			run = run[:0]
+			continue
+		}
+		run = append(run, c)
+		if len(run) < half {
+			continue
+		}
+		run = run[len(run)-half:]
+		r.mu.Lock()
+		if label, ok := r.labels[string(run)]; ok {
+			r.found[fmt.Sprintf("value %q occurs in %s", label, where)] = true
+		}
+		r.mu.Unlock()
+	}
+}
+
+// leaks says which values occurred where, by their labels.
 func (r *registry) leaks() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	leaks := map[string]bool{}
-	for _, t := range r.texts {
-		for i := 0; i+half <= len(t.body); i++ {
-			if label, ok := r.labels[string(t.body[i:i+half])]; ok {
-				leaks[fmt.Sprintf("value %q occurs in %s", label, t.where)] = true
-			}
-		}
-	}
-	return slices.Sorted(maps.Keys(leaks))
+	return slices.Sorted(maps.Keys(r.found))
 }
 
 // censor replaces the values in a text by their labels, for a test's own messages.
@@ -79,7 +95,7 @@ func (r *registry) censor(text string) string {
 
 func TestLeaksAreFound(t *testing.T) {
 	needVault(t)
-	r := &registry{labels: map[string]string{}}
+	r := newRegistry()
 	planted, kept := r.value("planted"), r.value("kept")
 	r.note("whole", []byte(`{"error":"cannot use `+planted+`"}`))
 	r.note("cut", []byte(planted[:len(planted)-1]+"…"))
