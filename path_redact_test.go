@@ -42,6 +42,20 @@ func (e *env) live() {
 	e.write("prod/org/UNSEEN", "unseen-by-all")
 }
 
+// TestRedactKeepsApart asks for what is kept under a path, by a path that begins as
+// what else is kept might.
+func TestRedactKeepsApart(t *testing.T) {
+	both(t, func(e *env) {
+		e.live()
+		e.redacts(deployerPath, "text")
+		for _, first := range "=~" {
+			for _, door := range []string{"env/", "creds/", "explain/"} {
+				e.fails(400, read, door+string(first)+deployerPath, nil, "environment")
+			}
+		}
+	})
+}
+
 func TestRedact(t *testing.T) {
 	both(t, func(e *env) {
 		e.live()

@@ -29,8 +29,8 @@ type seen struct {
 	variable string // of a secret: what the agent calls it
 }
 
-// setKey is a key in the cache only.
-func setKey(path string) string { return "==" + path }
+// setKey is a key in the cache only, as resolutionKey is.
+func setKey(path string) string { return "~" + path }
 
 // agentSet returns the set of the agent that a path names. One that does not resolve
 // has a set of what does, so that more is redacted, not less.
