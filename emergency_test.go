@@ -212,6 +212,24 @@ func TestRevokeRunners(t *testing.T) {
 	})
 }
 
+// TestHoldsAndOddPaths asks, while there are holds, for what no agent can be called.
+func TestHoldsAndOddPaths(t *testing.T) {
+	both(t, func(e *env) {
+		e.deployer()
+		for _, path := range []string{"revoke/all", "revoke/chain/prod/deploy-pipeline"} {
+			e.ok(update, path, data{"reason": "stop", "hold": true})
+		}
+		for _, path := range []string{"mount", "prod", "prod/deploy-pipeline/" + marker + "."} {
+			for _, door := range []string{"env/", "creds/"} {
+				status, text, _ := e.send(e.request(read, door+path, nil))
+				if status != 400 || strings.Contains(text, marker) {
+					e.Errorf("%s%s: %d", door, path, status)
+				}
+			}
+		}
+	})
+}
+
 // TestHoldsFailClosed serves nothing while the holds cannot be read.
 func TestHoldsFailClosed(t *testing.T) {
 	t.Parallel()

@@ -54,8 +54,11 @@ func (b *backend) envRead(ctx context.Context, req *logical.Request, d *framewor
 // readResolved resolves an agent for a flat shape, and notes the reader.
 func (b *backend) readResolved(ctx context.Context, req *logical.Request, d *framework.FieldData) (*resolution, error) {
 	path := d.Get("path").(string)
-	err := b.checkHolds(ctx, req.Storage, runner{agentPath: path})
-	if err != nil {
+	if _, _, _, err := b.parseAgentPath(ctx, req.Storage, path); err != nil {
+		b.counts.refused.Add(1)
+		return nil, err
+	}
+	if err := b.checkHolds(ctx, req.Storage, runner{agentPath: path}); err != nil {
 		return nil, err
 	}
 	r, err := b.resolveUsable(ctx, req.Storage, path)

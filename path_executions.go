@@ -243,7 +243,10 @@ func (b *backend) executionRepeated(ctx context.Context, req *logical.Request, e
 }
 
 func (b *backend) executionsRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	id := d.Get("id").(string)
+	path, id := d.Get("path").(string), d.Get("id").(string)
+	if _, _, _, err := b.parseAgentPath(ctx, req.Storage, path); err != nil {
+		return respond(err)
+	}
 	if !validExecutionID(id) {
 		return respond(badRequest("id must be the id of an execution: %d hex digits", executionIDLength))
 	}
@@ -251,8 +254,8 @@ func (b *backend) executionsRead(ctx context.Context, req *logical.Request, d *f
 	if err != nil {
 		return respond(err)
 	}
-	if e == nil || e.agentPath() != d.Get("path").(string) {
-		return respond(notFound("%s has no such execution", d.Get("path").(string)))
+	if e == nil || e.agentPath() != path {
+		return respond(notFound("%s has no such execution", path))
 	}
 	b.executions.recall(e)
 	if err := b.applyOrder(ctx, req.Storage, e); err != nil {

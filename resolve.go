@@ -120,22 +120,31 @@ func (r *resolution) holds(generation uint64, now time.Time) bool {
 	return r.generation == generation && (r.until.IsZero() || now.Before(r.until))
 }
 
-// resolutionKey is a key in the cache only: no key of storage begins like this.
+// resolutionKey is a key in the cache only: no key of storage begins like this, and
+// none of another kind, whatever the path is.
 func resolutionKey(path string) string { return "=" + path }
 
-// requireAgent reads <environment>/<chain>/<agent> and returns what it names.
-func (b *backend) requireAgent(ctx context.Context, s logical.Storage, path string) (environment string, chain *scope.Definition, agent *scope.Agent, err error) {
+// parseAgentPath reads <environment>/<chain>/<agent>.
+func (b *backend) parseAgentPath(ctx context.Context, s logical.Storage, path string) (environment, chain, agent string, err error) {
 	environment, rest, _ := strings.Cut(path, "/")
 	settings, err := b.getConfig(ctx, s)
 	if err != nil {
-		return "", nil, nil, err
+		return "", "", "", err
 	}
 	if err := settings.checkEnvironment(environment); err != nil {
-		return "", nil, nil, err
+		return "", "", "", err
 	}
-	chainName, agentName, err := scope.ParseAgent(rest)
+	if chain, agent, err = scope.ParseAgent(rest); err != nil {
+		return "", "", "", badRequest("%s", err)
+	}
+	return environment, chain, agent, nil
+}
+
+// requireAgent reads <environment>/<chain>/<agent> and returns what it names.
+func (b *backend) requireAgent(ctx context.Context, s logical.Storage, path string) (environment string, chain *scope.Definition, agent *scope.Agent, err error) {
+	environment, chainName, agentName, err := b.parseAgentPath(ctx, s, path)
 	if err != nil {
-		return "", nil, nil, badRequest("%s", err)
+		return "", nil, nil, err
 	}
 	if chain, err = b.requireChain(ctx, s, chainName); err != nil {
 		return "", nil, nil, err
