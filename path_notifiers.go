@@ -172,7 +172,7 @@ func (e *notifierEntry) apply(req *logical.Request, d *framework.FieldData) erro
 	text("url", &url)
 	text("ca_pem", &ca)
 	text("template", &e.Template)
-	if url != e.URL.Reveal() || ca != e.CAPEM {
+	if !sensitive.New(url).Equal(e.URL) || ca != e.CAPEM {
 		// Whoever may write here, and does not know them, could have them sent anywhere.
 		e.HMACSecret, e.RoutingKey, e.Headers = sensitive.String{}, sensitive.String{}, nil
 	}
