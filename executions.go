@@ -413,18 +413,28 @@ func (x *executions) overdue(now time.Time, grace time.Duration, most int) []str
 // holders returns the ids of executions that hold a version of an entry; 0
 // stands for any version. It fails until all that runs is known.
 func (x *executions) holders(a scope.Address, version int) ([]string, error) {
+	return x.holdersWhere(a, func(held int) bool { return version == 0 || held == version })
+}
+
+// holdersWhere is holders for the versions that match.
+func (x *executions) holdersWhere(a scope.Address, match func(version int) bool) ([]string, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if !x.ready {
 		return nil, errIndexNotReady()
 	}
-	holds := map[*pinSet]bool{}
+	path, sets := a.Path(), map[*pinSet]bool{}
 	for _, set := range x.pinned {
-		holds[set] = slices.ContainsFunc(set.pins, func(p pin) bool { return p.Path == a.Path() && (version == 0 || p.Version == version) })
+		if slices.ContainsFunc(set.pins, func(p pin) bool { return p.Path == path && match(p.Version) }) {
+			sets[set] = true
+		}
+	}
+	if len(sets) == 0 {
+		return nil, nil // which is so for most: it need not look at all that runs
 	}
 	var ids []string
 	for id, run := range x.byID {
-		if holds[run.pins] {
+		if sets[run.pins] {
 			ids = append(ids, id)
 		}
 	}

@@ -333,3 +333,20 @@ func TestRepeatedStartDuringRotation(t *testing.T) {
 		e.fails(409, update, "executions/"+deployerPath, body, "no longer given out")
 	})
 }
+
+// TestManyHolders reads a rotation whose versions 100,000 executions hold, which
+// must not be compared with each other: that takes minutes.
+func TestManyHolders(t *testing.T) {
+	t.Parallel()
+	const held = 100_000
+	e := newEnv(t)
+	e.deployer()
+	e.ok(update, rotateOpen, data{"value": "second"})
+	for i := range held {
+		pins := []pin{{openAI, 1 + i%2}}
+		e.b.executions.put(&executionEntry{ID: fmt.Sprintf("%032d", i), Pins: pins, State: executionActive}, time.Time{})
+	}
+	got := e.rotation(openAI)
+	e.is(got["blocking_count"], held/2)
+	e.is(got["broken_executions"], "[]")
+}

@@ -56,11 +56,10 @@ func pageOf(d *framework.FieldData) (after string, limit int) {
 
 // broken returns the executions that hold a version that was destroyed.
 func (b *backend) broken(a scope.Address, e *secretEntry) []string {
-	ids, _ := b.executions.holders(a, 0) // the caller knows that the index is ready
-	for _, v := range e.live() {
-		held, _ := b.executions.holders(a, v.Number)
-		ids = slices.DeleteFunc(ids, func(id string) bool { return slices.Contains(held, id) })
-	}
+	live := e.live()
+	ids, _ := b.executions.holdersWhere(a, func(held int) bool { // the caller knows that the index is ready
+		return !slices.ContainsFunc(live, func(v *version) bool { return v.Number == held })
+	})
 	slices.Sort(ids)
 	return append([]string{}, ids...)
 }
