@@ -85,17 +85,23 @@ func (e *engine) vaultDaemon(command, dir string) {
 	e.daemon(dir, exec.CommandContext(e.Context(), vault.Binary, command, "-config=config.hcl"))
 }
 
-// built runs a client that scripts/clients builds, with a token instead of a login.
-func (e *engine) built(name, dir string) {
+// clients returns the directory of what scripts/clients builds from a module.
+func (e *engine) clients(module string) string {
 	e.Helper()
-	script := exec.CommandContext(e.Context(), "../scripts/clients")
+	script := exec.CommandContext(e.Context(), "../scripts/clients", module)
 	var errs strings.Builder
 	script.Stderr = &errs
 	path, err := script.Output()
 	if err != nil {
 		e.Fatalf("scripts/clients: %v\n%s", err, errs.String())
 	}
-	cmd := exec.CommandContext(e.Context(), filepath.Join(strings.TrimSpace(string(path)), name), "-config=config.hcl")
+	return strings.TrimSpace(string(path))
+}
+
+// built runs a client that scripts/clients builds, with a token instead of a login.
+func (e *engine) built(name, dir string) {
+	e.Helper()
+	cmd := exec.CommandContext(e.Context(), filepath.Join(e.clients("clients"), name), "-config=config.hcl")
 	cmd.Env = []string{"VAULT_TOKEN=" + e.agent(deployer).client.Token()}
 	e.daemon(dir, cmd)
 }
