@@ -257,10 +257,17 @@ func (e *engine) appRole(policies ...string) *engine {
 	e.Helper()
 	role := "auth/approle/role/" + unique("role")
 	e.root(role, data{"token_policies": policies})
+	return e.roleLogin(role)
+}
+
+// roleLogin logs in with the AppRole at a path.
+func (e *engine) roleLogin(role string) *engine {
+	e.Helper()
 	id, err := vault.Client.Logical().Read(role + "/role-id")
 	e.must(err)
 	secretID := e.root(role+"/secret-id", nil)
-	return e.login("auth/approle/login", data{"role_id": id.Data["role_id"], "secret_id": secretID.Data["secret_id"]})
+	method, _, _ := strings.Cut(role, "/role/")
+	return e.login(method+"/login", data{"role_id": id.Data["role_id"], "secret_id": secretID.Data["secret_id"]})
 }
 
 // userpass logs in as a person who has the policies.
