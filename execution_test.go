@@ -389,6 +389,26 @@ func TestRestart(t *testing.T) {
 	})
 }
 
+// TestStartWhileAValueChanges starts anew with the new value, and the execution is
+// counted after a restart too.
+func TestStartWhileAValueChanges(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.deployer()
+	var once sync.Once
+	e.s.onOp = func(op string) {
+		if strings.HasPrefix(op, "put "+livePrefix) {
+			once.Do(func() { e.ok(update, rotateOpen, data{"value": "second"}) })
+		}
+	}
+	r := e.started(nil)
+	e.is(r.ok(read, "execution/"+r.id, nil)["versions"].(data)[openAI], 2)
+	e.work()
+	e.start()
+	e.work()
+	e.is(e.keys("executions/"+deployerPath+"/", nil), r.id)
+}
+
 func TestStartWarnsOfExpiry(t *testing.T) {
 	both(t, func(e *env) {
 		e.deployer()

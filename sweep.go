@@ -123,7 +123,7 @@ func (b *backend) moveExecution(ctx context.Context, s logical.Storage, id strin
 	lock.Lock()
 	defer lock.Unlock()
 	e, err := getJSON[executionEntry](ctx, s, liveExecutionKey(id))
-	if e == nil || err != nil {
+	if err != nil || e == nil || !e.State.ended() { // a start that was refused is tried again with its id
 		return err
 	}
 	if _, err := putJSON(ctx, s, historyKey(e), historyEntry{}); err != nil {
