@@ -1,0 +1,184 @@
+package chaos
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/agentchains/vault-plugin-secrets-agentchains/acceptance/cluster"
+	"github.com/agentchains/vault-plugin-secrets-agentchains/acceptance/history"
+)
+
+// fault takes something of a node away for a while, and gives it back.
+type fault struct {
+	name   string
+	active bool // whether it is for the active node, or another one
+	do     func(w *round, n *cluster.Node, lasts time.Duration) error
+}
+
+var faults = []fault{
+	{"kill the active node", true, (*round).killNode},
+	{"kill a standby", false, (*round).killNode},
+	{"step down", true, (*round).stepDown},
+	{"seal the active node", true, (*round).seal},
+	{"stop the active node", true, (*round).stopNode},
+	{"stop a standby", false, (*round).stopNode},
+	{"cut the active node off", true, (*round).cutOff},
+	{"cut a standby off", false, (*round).cutOff},
+	{"kill the plugin", true, (*round).killPlugin},
+	{"stop the plugin", true, (*round).stopPlugin},
+	{"reload the plugin", true, (*round).reload},
+}
+
+// fail lets faults happen, one at a time, so that two nodes of three are there to go
+// on. All happen once, in random order, before one happens again.
+func (w *round) fail(rng *rand.Rand, lasts time.Duration) error {
+	const quiet, longest = 3 * time.Second, 4 * time.Second
+	var order []int
+	for w.now() < lasts {
+		if len(order) == 0 {
+			order = rng.Perm(len(faults))
+		}
+		f, pause, length, other := faults[order[0]], rand2(rng, quiet), rand2(rng, longest), rng.IntN(2)
+		order = order[1:]
+		<-time.After(pause)
+		n, err := w.Active(nil)
+		if err != nil {
+			return err
+		}
+		if !f.active {
+			n = w.Nodes[(slices.Index(w.Nodes, n)+1+other)%len(w.Nodes)]
+		}
+		w.tally.add("fault", f.name, 1)
+		if err := f.do(w, n, length); err != nil {
+			return fmt.Errorf("%s: %w", f.name, err)
+		}
+		if err := w.recover(); err != nil {
+			return fmt.Errorf("after the fault to %s: %w", f.name, err)
+		}
+	}
+	return nil
+}
+
+// rand2 returns a time up to most, of which a short one is likelier.
+func rand2(rng *rand.Rand, most time.Duration) time.Duration {
+	share := rng.Float64()
+	return time.Duration(share * share * float64(most))
+}
+
+// recover waits until all nodes agree who is active, and the engine serves there.
+func (w *round) recover() error {
+	if err := cluster.Eventually("all nodes agree who is active", func() (bool, error) {
+		leaders := map[string]bool{}
+		active := 0
+		for _, n := range w.Nodes {
+			leader, err := n.Client.Sys().Leader()
+			if err != nil || leader.LeaderAddress == "" {
+				return false, nil
+			}
+			leaders[leader.LeaderAddress] = true
+			if leader.IsSelf {
+				active++
+			}
+		}
+		return len(leaders) == 1 && active == 1, nil
+	}); err != nil {
+		return err
+	}
+	n, err := w.Active(nil)
+	if err != nil {
+		return err
+	}
+	return cluster.Eventually("the engine serves", func() (bool, error) {
+		answer, err := n.Client.Logical().Read(mount + "/status")
+		return err == nil && answer != nil && answer.Data["executions"] != nil, nil
+	})
+}
+
+// deposed notes that a node may not have led since a time, without knowing.
+func (w *round) deposed(node int, from time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.history.Deposed = append(w.history.Deposed, history.Deposed{Node: node, From: from, To: w.now()})
+}
+
+func (w *round) killNode(n *cluster.Node, lasts time.Duration) error {
+	if err := n.End(syscall.SIGKILL); err != nil {
+		return err
+	}
+	<-time.After(lasts)
+	return errors.Join(n.Launch(), n.Unseal())
+}
+
+func (w *round) stepDown(n *cluster.Node, _ time.Duration) error { return n.Client.Sys().StepDown() }
+
+func (w *round) seal(n *cluster.Node, lasts time.Duration) error {
+	if err := n.Client.Sys().Seal(); err != nil {
+		return err
+	}
+	<-time.After(lasts)
+	return n.Unseal()
+}
+
+// stopNode stops the process of a node. When it goes on, it answers what has waited,
+// and passed on by others too, before it learns that another one leads.
+func (w *round) stopNode(n *cluster.Node, lasts time.Duration) error {
+	since := w.now()
+	if err := n.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	<-time.After(lasts)
+	if err := n.Signal(syscall.SIGCONT); err != nil {
+		return err
+	}
+	err := w.recover()
+	w.deposed(-1, since)
+	return err
+}
+
+// cutOff cuts a node off, which its own clients reach. Afterwards it is restarted: a
+// leader does not always notice that it is none any more; see docs/emergency.md.
+func (w *round) cutOff(n *cluster.Node, lasts time.Duration) error {
+	since := w.now()
+	w.Cut(n)
+	<-time.After(lasts)
+	if err := n.End(syscall.SIGKILL); err != nil {
+		return err
+	}
+	w.deposed(slices.Index(w.Nodes, n), since)
+	w.Heal()
+	return errors.Join(n.Launch(), n.Unseal())
+}
+
+func (w *round) killPlugin(n *cluster.Node, _ time.Duration) error {
+	return signalPlugin(n, syscall.SIGKILL)
+}
+
+func (w *round) stopPlugin(n *cluster.Node, lasts time.Duration) error {
+	if err := signalPlugin(n, syscall.SIGSTOP); err != nil {
+		return err
+	}
+	<-time.After(lasts)
+	return signalPlugin(n, syscall.SIGCONT)
+}
+
+func signalPlugin(n *cluster.Node, signal syscall.Signal) error {
+	pids, err := n.Plugins(plugin)
+	if err != nil {
+		return err
+	}
+	if len(pids) != 1 {
+		return fmt.Errorf("the plugin has %d processes", len(pids))
+	}
+	return syscall.Kill(pids[0], signal)
+}
+
+func (w *round) reload(n *cluster.Node, _ time.Duration) error {
+	_, err := n.Client.Sys().ReloadPlugin(&api.ReloadPluginInput{Mounts: []string{mount}})
+	return err
+}
