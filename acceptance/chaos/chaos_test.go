@@ -136,7 +136,8 @@ func (w *round) keep() {
 	}
 	for n := range secrets {
 		var page bytes.Buffer
-		if err := w.history.Draw(key(n), &page); err == nil {
+		err := w.history.Draw(key(n), &page)
+		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, key(n)+".html"), page.Bytes(), 0o600)
 		}
 		if err != nil {

@@ -74,12 +74,13 @@ func (w *round) incidents(node int) error {
 		if o.Kind != history.Revoke || o.Outcome != history.OK {
 			continue
 		}
-		answer := &api.Secret{}
-		if err := cluster.Eventually("incident "+o.Incident+" is closed", func() (_ bool, err error) {
-			answer, err = w.get(context.Background(), node, "incidents/"+o.Incident, map[string][]string{"limit": {"1000"}})
-			return err == nil && answer.Data["state"] == "closed", err
+		var answer *api.Secret
+		var refusal error
+		if err := cluster.Eventually("incident "+o.Incident+" is closed", func() (bool, error) {
+			answer, refusal = w.get(context.Background(), node, "incidents/"+o.Incident, map[string][]string{"limit": {"1000"}})
+			return refusal == nil && answer.Data["state"] == "closed", nil
 		}); err != nil {
-			return fmt.Errorf("%w: %v", err, answer.Data["counts"])
+			return errors.Join(err, refusal)
 		}
 		listed := history.Operation{Kind: history.Incident, Secret: o.Secret, Call: w.now(), Return: w.now(), Outcome: history.OK, Incident: o.Incident}
 		for _, item := range answer.Data["executions"].([]any) {
