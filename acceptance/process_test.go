@@ -2,9 +2,14 @@ package acceptance
 
 import (
 	"errors"
+	"fmt"
+	"net/http"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/vault/api"
 )
@@ -61,6 +66,12 @@ func TestPluginKilled(t *testing.T) {
 	e.same("versions, of which each write makes one", []any{entry["current_version"], entry["pending_version"]}, []any{1, 4})
 }
 
+// counting waits until the engine knows what runs.
+func (e *engine) counting() {
+	e.Helper()
+	e.must(eventually("the engine knows what runs", func() (bool, error) { return e.read("status")["executions"] != nil, nil }))
+}
+
 func TestPluginReloaded(t *testing.T) {
 	e, plugin := newOwnProcess(t)
 	want := e.deployPipeline()
@@ -73,6 +84,116 @@ func TestPluginReloaded(t *testing.T) {
 		e.same("what is stored", e.stored(), before)
 		pid = e.process(plugin, pid)
 	}
+}
+
+// While executions start and finish the plugin is stopped, and goes on: what was asked
+// meanwhile is answered then, and other processes of the engine are served all the time.
+func TestPluginStopped(t *testing.T) {
+	const agent, clients, each, rounds, lasts = "prod/deploy-pipeline/Deployer", 4, 10, 4, 2 * time.Second
+	e, plugin := newOwnProcess(t)
+	e.deployPipeline()
+	beside := &engine{T: t, mount: unique("mount"), client: vault.Client}
+	beside.enable("agentchains", beside.mount)
+	hasty := e.as(e.client.Token())
+	hasty.client.SetClientTimeout(lasts / 4)
+	pid := e.process(plugin, 0)
+	var mu sync.Mutex // guards running
+	var running []string
+	var wg sync.WaitGroup
+	for i := range clients {
+		wg.Go(func() {
+			for n := range each {
+				id := e.startSurely(agent, fmt.Sprintf("%d/%d", i, n))
+				if n%2 == 0 {
+					e.surely(update, "execution/"+id+"/finish", data{})
+					continue
+				}
+				mu.Lock()
+				running = append(running, id)
+				mu.Unlock()
+			}
+		})
+	}
+	for range rounds {
+		e.must(syscall.Kill(pid, syscall.SIGSTOP))
+		_, err := hasty.client.Logical().Read(e.mount + "/status")
+		var refusal *api.ResponseError
+		if err == nil || errors.As(err, &refusal) {
+			t.Errorf("a plugin that is stopped answers: %v", err)
+		}
+		beside.read("status")
+		<-time.After(lasts)
+		e.must(syscall.Kill(pid, syscall.SIGCONT))
+		e.read("status")
+	}
+	wg.Wait()
+	slices.Sort(running)
+	e.same("live", e.live(agent), running)
+	if now := e.process(plugin, 0); now != pid {
+		t.Errorf("the plugin was started again")
+	}
+}
+
+// The mount is reloaded again and again while it is read and executions start: what is
+// read is right, and what is counted is what runs.
+func TestReloadedUnderLoad(t *testing.T) {
+	const agent, readers, starters, reloads = "prod/deploy-pipeline/Deployer", 4, 2, 10
+	e, _ := newOwnProcess(t)
+	want := e.deployPipeline()
+	stop := make(chan struct{})
+	var reads atomic.Int64
+	var longest atomic.Int64 // from one answer to the next
+	var wg sync.WaitGroup
+	load := func(do func(n int)) {
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+					do(n)
+				}
+			}
+		})
+	}
+	for range readers {
+		last := time.Now()
+		load(func(int) {
+			env, status := e.surely(read, "env/"+agent, nil)
+			if status != http.StatusOK {
+				t.Errorf("env answers %d", status)
+				return
+			}
+			e.same("env", env, want)
+			reads.Add(1)
+			if gap := int64(time.Since(last)); gap > longest.Load() {
+				longest.Store(gap)
+			}
+			last = time.Now()
+		})
+	}
+	var mu sync.Mutex // guards running
+	var running []string
+	for i := range starters {
+		load(func(n int) {
+			id := e.startSurely(agent, fmt.Sprintf("%d/%d", i, n))
+			mu.Lock()
+			defer mu.Unlock()
+			running = append(running, id)
+		})
+	}
+	for range reloads {
+		_, err := e.client.Sys().ReloadPlugin(&api.ReloadPluginInput{Mounts: []string{e.mount}})
+		e.must(err)
+		before := reads.Load()
+		e.must(eventually("it is read again", func() (bool, error) { return reads.Load() > before+readers, nil }))
+	}
+	close(stop)
+	wg.Wait()
+	slices.Sort(running)
+	e.counting()
+	e.same("live", e.live(agent), running)
+	t.Logf("%d reloads; %d reads, the longest wait for one %s; %d executions started", reloads, reads.Load(), time.Duration(longest.Load()).Round(time.Millisecond), len(running))
 }
 
 // The mounts that share a process share nothing else.

@@ -1,7 +1,6 @@
 package acceptance
 
 import (
-	"net/http"
 	"strings"
 	"syscall"
 	"testing"
@@ -49,10 +48,7 @@ func (d *durable) restart(signal syscall.Signal) {
 	d.end(signal)
 	d.launch()
 	d.unseal()
-	d.must(eventually("the engine lists executions", func() (bool, error) {
-		_, status, _ := d.do(list, "executions/"+deployer, nil)
-		return status == http.StatusOK, nil
-	}))
+	d.counting()
 }
 
 // After a restart of Vault, what is renewed goes on with the versions that it
