@@ -162,8 +162,7 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
-// TestNothingIsLost applies random events at random times to random rotations. A
-// value that somebody could use is always left, and the rotation fits the versions.
+// TestNothingIsLost follows random rotations.
 func TestNothingIsLost(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
@@ -171,65 +170,110 @@ func TestNothingIsLost(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	ended := map[rotation.Result]int{}
 	for range 5_000 {
-		now := start
-		r := rotation.Rotation{Policy: policy, FarSide: random.IntN(2) == 0, NoOverlap: random.IntN(4) == 0}
-		r.RequireConfirm, r.First = random.IntN(4) == 0, random.IntN(4) == 0
-		current, pending, last := 1, 0, 1
-		if r.First {
-			current, last = 0, 0
-		}
-		if r.FarSide || random.IntN(2) == 0 {
-			r.Rotator = "r"
-		}
-		if random.IntN(3) == 0 && !r.NoOverlap {
-			r.ValidFrom = now.Add(time.Hour)
-		}
-		r = rotation.Begin(r, now)
-		if r.Rotator == "" {
-			last++
-			pending = last
-		}
-		for range 40 {
-			now = now.Add(time.Duration(random.Int64N(int64(10 * time.Hour))))
-			f := rotation.Facts{Now: now, Counted: random.IntN(8) > 0, Holders: random.IntN(3), Force: random.IntN(8) == 0}
-			event := events[random.IntN(len(events)-1)] // revocation takes values on purpose
-			if due, ok := r.Due(f); ok && random.IntN(2) == 0 {
-				event = due
-			}
-			was := r
-			next, effect, err := r.Apply(event, f)
-			if err != nil {
-				continue
-			}
-			r = next
-			if event == rotation.Done && (was.State == rotation.Creating || was.Step == rotation.Creating) {
-				last++
-				pending = last
-			}
-			switch effect {
-			case rotation.PromoteNew:
-				if pending == 0 {
-					t.Fatalf("%s promotes nothing: %+v", event, was)
-				}
-				current, pending = pending, 0
-			case rotation.DropNew:
-				pending = 0
-			}
-			var check *rotation.Rotation
-			if r.State != rotation.Idle {
-				check = &r
-			}
-			if err := rotation.Check(check, current, pending); err != nil {
-				t.Fatalf("%s: %v\nbefore %+v\nafter %+v", event, err, was, r)
-			}
-			if r.State == rotation.Idle {
-				ended[r.Result]++
-				break
-			}
-		}
+		ended[follow(t, random.IntN)]++
 	}
 	if ended[rotation.Promoted] < 100 || ended[rotation.Aborted] < 100 {
 		t.Errorf("the events hardly ever end a rotation: %v", ended)
+	}
+}
+
+// FuzzRotation follows what the bytes say.
+func FuzzRotation(f *testing.F) {
+	for _, seed := range []string{"", "\x00\x01\x02\x03", "rotation with a value", "\x01\x01\x01\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, said []byte) {
+		follow(t, func(n int) int {
+			if len(said) == 0 {
+				return 0
+			}
+			first := said[0]
+			said = said[1:]
+			return int(first) % n
+		})
+	})
+}
+
+// follow applies chosen events at chosen times to a chosen rotation, and returns how
+// it ended. A value that somebody could use is always left, the rotation fits the
+// versions, and nothing falls due before it was said to.
+func follow(t *testing.T, choose func(n int) int) rotation.Result {
+	now := start
+	r := rotation.Rotation{Policy: policy, FarSide: choose(2) == 0, NoOverlap: choose(4) == 0}
+	r.RequireConfirm, r.First, r.Untested = choose(4) == 0, choose(4) == 0, choose(4) == 0
+	current, pending, last := 1, 0, 1
+	if r.First {
+		current, last = 0, 0
+	}
+	if r.FarSide || choose(2) == 0 {
+		r.Rotator = "r"
+	}
+	if choose(3) == 0 && !r.NoOverlap {
+		r.ValidFrom = now.Add(time.Hour)
+	}
+	r = rotation.Begin(r, now)
+	if r.Rotator == "" {
+		last++
+		pending = last
+	}
+	for range 40 {
+		now = now.Add(time.Duration(choose(120)) * 5 * time.Minute)
+		f := rotation.Facts{Now: now, Counted: choose(8) > 0, Holders: choose(3), Force: choose(8) == 0}
+		event := events[choose(len(events)-1)] // revocation takes values on purpose
+		if due, ok := r.Due(f); !ok {
+			sleeps(t, r, f)
+		} else if choose(2) == 0 {
+			event = due
+		}
+		was := r
+		next, effect, err := r.Apply(event, f)
+		if err != nil {
+			if next != was || effect != rotation.Nothing {
+				t.Fatalf("%s is refused, and changes %+v", event, was)
+			}
+			continue
+		}
+		r = next
+		if event == rotation.Done && (was.State == rotation.Creating || was.Step == rotation.Creating) {
+			last++
+			pending = last
+		}
+		switch effect {
+		case rotation.PromoteNew:
+			if pending <= current {
+				t.Fatalf("%s promotes version %d after %d: %+v", event, pending, current, was)
+			}
+			current, pending = pending, 0
+		case rotation.DropNew:
+			pending = 0
+		}
+		var check *rotation.Rotation
+		if r.State != rotation.Idle {
+			check = &r
+		}
+		if err := rotation.Check(check, current, pending); err != nil {
+			t.Fatalf("%s: %v\nbefore %+v\nafter %+v", event, err, was, r)
+		}
+		if r.State == rotation.Idle {
+			return r.Result
+		}
+	}
+	return ""
+}
+
+// sleeps checks that a rotation of which nothing is due stays so until it is to be
+// woken.
+func sleeps(t *testing.T, r rotation.Rotation, f rotation.Facts) {
+	const long = 1000 * time.Hour
+	wake := r.Wake(f.Now)
+	if wake.IsZero() {
+		wake = f.Now.Add(long)
+	}
+	for _, before := range []time.Duration{wake.Sub(f.Now) / 2, 1} {
+		at := wake.Add(-before)
+		if event, due := r.Due(rotation.Facts{Now: at, Counted: f.Counted, Holders: f.Holders}); due && at.After(f.Now) {
+			t.Fatalf("%s is due at %s, and it wakes at %s: %+v", event, at, wake, r)
+		}
 	}
 }
 
