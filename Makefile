@@ -1,5 +1,5 @@
-# Each target is one script. scripts/vault builds the Vault that test, demo, dev
-# and bench run against, once, unless VAULT_BIN or PATH has one.
+# Each target is one script. scripts/vault builds the Vault that test, hostile,
+# demo, dev and bench run against, once, unless VAULT_BIN or PATH has one.
 
 .PHONY: build
 build:
@@ -8,6 +8,10 @@ build:
 .PHONY: test
 test: build
 	scripts/test
+
+.PHONY: hostile
+hostile: build
+	scripts/hostile
 
 .PHONY: demo
 demo: build
