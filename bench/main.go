@@ -40,6 +40,7 @@ type options struct {
 	rate     int           // of reads in one second, meanwhile
 	idle     time.Duration // of reads before and after, and of nothing at all
 	waiting  int           // schedules of which none is due
+	samples  int           // of each of two things of which the time is compared
 }
 
 // group says how many do something together, and how many times.
@@ -56,6 +57,7 @@ var parts = []part{
 	{"reads", "results.json", measureReads},
 	{"executions", "executions.json", measureExecutions},
 	{"rotations", "rotations.json", measureRotations},
+	{"timing", "timing.json", measureTiming},
 }
 
 func main() {
@@ -78,9 +80,10 @@ func main() {
 	flag.StringVar(&o.results, "results", "bench", "the `directory` that gets the figures as JSON")
 	flag.IntVar(&o.held, "held", 100_000, "executions that live at the same time")
 	flag.IntVar(&o.bursts, "bursts", o.bursts, "bursts of rotations")
-	flag.StringVar(&o.part, "only", "", "the one `part` to measure: reads, executions, rotations or redact")
+	flag.StringVar(&o.part, "only", "", "the one `part` to measure: reads, executions, rotations, timing or redact")
 	flag.IntVar(&o.due, "due", 10_000, "rotations that are due at one moment")
 	flag.IntVar(&o.waiting, "waiting", 100_000, "schedules of which none is due")
+	flag.IntVar(&o.samples, "samples", 20_000, "samples of each of two things of which the time is compared")
 	flag.IntVar(&o.rate, "rate", 200, "reads in one second while secrets are rotated")
 	flag.IntVar(&o.clients, "clients", 16, "clients that work at the same time")
 	flag.IntVar(&o.rounds, "rounds", 15, "rounds of each operation")
@@ -88,7 +91,7 @@ func main() {
 	quick := flag.Bool("quick", false, "only see that the benchmark runs: small numbers, one short round, no file")
 	flag.Parse()
 	if o.clients < 1 || o.rounds < 1 || o.duration <= 0 ||
-		o.held < 1 || o.bursts < 1 || o.due < 1 || o.waiting < o.starts || o.rate < 1 || o.storage != "inmem" && o.storage != "raft" ||
+		o.held < 1 || o.bursts < 1 || o.due < 1 || o.waiting < o.starts || o.rate < 1 || o.samples < 2 || o.storage != "inmem" && o.storage != "raft" ||
 		o.part != "" && !slices.ContainsFunc(parts, func(p part) bool { return p.name == o.part }) {
 		flag.Usage()
 		os.Exit(2)
@@ -98,7 +101,7 @@ func main() {
 		o.sizes, o.caches, o.reveals = []int{100, 500, 2_000}, []int64{1 << 20, 2 << 20}, 2_000
 		o.runs, o.held = 2, 500
 		o.watchers, o.runners = []group{{1, 2}, {10, 1}}, []group{{1, 1}, {2, 1}}
-		o.bursts, o.due, o.waiting, o.idle = 1, 100, 500, time.Second
+		o.bursts, o.due, o.waiting, o.idle, o.samples = 1, 100, 500, time.Second, 100
 		o.results = ""
 	}
 
