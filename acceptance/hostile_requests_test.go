@@ -122,11 +122,11 @@ func encoded(body data) []byte {
 
 // example returns a path of the door, with an id that there is.
 func (c *attacker) example(d door) string {
-	path := pick(c, d.paths...)
-	if len(c.ids) == 0 || c.one(8) {
+	path, known, n := pick(c, d.paths...), !c.one(8), c.random.Int()
+	if len(c.ids) == 0 || !known {
 		return path
 	}
-	id := pick(c, c.ids...)
+	id := c.ids[n%len(c.ids)]
 	return strings.NewReplacer(noExecution, id, noIncident, id).Replace(path)
 }
 

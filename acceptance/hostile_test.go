@@ -122,6 +122,7 @@ func (e *engine) newAttack(pid int) *attack {
 	for _, r := range a.known {
 		a.ok(r.o, r.path, r.body)
 	}
+	a.sample()
 	return a
 }
 
@@ -137,7 +138,9 @@ type attacker struct {
 
 func (a *attack) newAttacker(seed, number uint64) *attacker {
 	refuse := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &attacker{attack: a, random: rand.New(rand.NewPCG(seed, number)), http: &http.Client{Transport: &http.Transport{}, CheckRedirect: refuse}}
+	c := &attacker{attack: a, random: rand.New(rand.NewPCG(seed, number)), http: &http.Client{Transport: &http.Transport{}, CheckRedirect: refuse}}
+	a.Cleanup(c.http.CloseIdleConnections)
+	return c
 }
 
 // shot is a request as it goes over the wire.
@@ -158,7 +161,7 @@ var ofEngine = regexp.MustCompile(`^\{"errors":\["1 error occurred:`)
 
 // send sends a shot and looks at the answer.
 func (c *attacker) send(s shot) {
-	if c.sent++; c.sent%200 == 1 {
+	if c.sent++; c.sent%200 == 0 {
 		c.sample()
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), 3*patience)
