@@ -33,7 +33,8 @@ const credsHelp = `
 The same as env/, for clients that wake up when a value changes. ttl is the
 number of seconds to the next known change, at least 1 and at most
 creds_max_ttl; rotation_period is the shortest in seconds, 86400 without one;
-last_vault_rotation is the time at which a value last changed.
+last_vault_rotation is the time at which a value last changed, or the agent's
+chain was written.
 `
 
 // defaultRotationPeriod is answered where nothing rotates by a period, because
@@ -62,7 +63,7 @@ func (r *resolution) times(now time.Time, maxTTL time.Duration) map[string]any {
 	if !r.until.IsZero() {
 		ttl = max(time.Second, min(ttl, r.until.Sub(now)))
 	}
-	last := time.Unix(0, 0)
+	last := r.chain.WrittenAt
 	for i := range r.entries {
 		if from := r.entries[i].version.ValidFrom; from.After(last) {
 			last = from

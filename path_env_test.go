@@ -89,6 +89,18 @@ func TestEnvExpiry(t *testing.T) {
 	})
 }
 
+// The Vault Secrets Operator never asks again after an answer without a time at
+// which something changed.
+func TestCredsOfNothing(t *testing.T) {
+	both(t, func(e *env) {
+		e.ok(update, "scopes/chain/c", data{"agents": []any{data{"name": "A", "secrets": []any{data{"name": "TOKEN", "optional": true}}}}})
+		e.clock.advance(time.Minute)
+		e.is(e.ok(read, "creds/prod/c/A", nil)["last_vault_rotation"], "2030-01-01T00:00:00Z")
+		e.write("prod/org/TOKEN", "late")
+		e.is(e.ok(read, "creds/prod/c/A", nil)["last_vault_rotation"], "2030-01-01T00:01:00Z")
+	})
+}
+
 func TestEnvLimits(t *testing.T) {
 	both(t, func(e *env) {
 		var names []any

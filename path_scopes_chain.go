@@ -117,6 +117,7 @@ func (b *backend) chainWrite(ctx context.Context, req *logical.Request, d *frame
 	if err := b.checkConflicts(ctx, req.Storage, c); err != nil {
 		return respond(err)
 	}
+	c.WrittenAt = b.now().UTC().Truncate(time.Second)
 	if err := b.putChain(ctx, req.Storage, c); err != nil {
 		return respond(err)
 	}

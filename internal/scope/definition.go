@@ -19,6 +19,7 @@ type Definition struct {
 	Project    string        `json:"project,omitempty"`
 	MaxRuntime time.Duration `json:"max_runtime,omitempty"` // zero: the mount's limit
 	Agents     []Agent       `json:"agents"`
+	WrittenAt  time.Time     `json:"written_at"`
 }
 
 // An Agent is one step of a chain.
