@@ -1,4 +1,4 @@
-package injector
+package clients
 
 import (
 	"crypto/rand"
@@ -69,13 +69,29 @@ func (w *worker) newPod(annotations map[string]string) *core.Pod {
 // engine recommends for the worker.
 func (w *worker) allow(pod *core.Pod) {
 	w.Helper()
-	role := pod.Annotations[annotation+"role"]
+	w.allowSubject(kubernetesAuth, pod.Annotations[annotation+"role"], subject(pod), issuer)
+}
+
+// allowSubject is allow for any workload that has a signed token.
+func (w *worker) allowSubject(mount, role, subject, audience string) {
+	w.Helper()
 	must(w.T, vault.client.Sys().PutPolicy(role, w.read("policy/"+w.agent, nil)["policy"].(string)))
-	_, err := vault.client.Logical().Write(authPath+"/role/"+role, data{
-		"role_type": "jwt", "user_claim": "sub", "bound_subject": subject(pod), "bound_audiences": []string{issuer},
+	_, err := vault.client.Logical().Write("auth/"+mount+"/role/"+role, data{
+		"role_type": "jwt", "user_claim": "sub", "bound_subject": subject, "bound_audiences": []string{audience},
 		"token_policies": []string{role},
 	})
 	must(w.T, err)
+}
+
+// loggedIn returns a client with the token of a workload's role.
+func (w *worker) loggedIn(mount, role, jwt string) *api.Client {
+	w.Helper()
+	client, err := vault.client.Clone()
+	must(w.T, err)
+	secret, err := client.Logical().Write("auth/"+mount+"/login", data{"role": role, "jwt": jwt})
+	must(w.T, err)
+	client.SetToken(secret.Auth.ClientToken)
+	return client
 }
 
 func (w *worker) write(path string, body data) {

@@ -1,4 +1,4 @@
-package injector
+package clients
 
 import (
 	"crypto/rand"
@@ -23,18 +23,19 @@ type data = map[string]any
 
 const (
 	pluginBinary = "../../bin/vault-plugin-secrets-agentchains"
-	authPath     = "auth/kubernetes"
+	// The auth methods for the service accounts of a cluster, and for other workloads.
+	kubernetesAuth, jwtAuth = "kubernetes", "jwt"
 )
 
-// server is a Vault in dev mode on a loopback port, with the engine in its catalog and an
-// auth method for the service accounts of a cluster. All it writes is in dir.
+// server is a Vault in dev mode on a loopback port, with the engine in its catalog and
+// auth methods for workloads. All it writes is in dir.
 type server struct {
 	*process
 	dir     string
 	binary  string
 	address string
 	client  *api.Client
-	key     *rsa.PrivateKey // signs the tokens of service accounts
+	key     *rsa.PrivateKey // signs the tokens of workloads
 }
 
 // startServer starts Vault and waits until it serves.
@@ -127,13 +128,17 @@ func (s *server) prepare() error {
 	}
 	// The Kubernetes method asks a cluster whether a token is good. The JWT
 	// method knows it from the signature, and answers the same request.
-	if err := s.client.Sys().EnableAuthWithOptions(strings.TrimPrefix(authPath, "auth/"), &api.EnableAuthOptions{Type: "jwt"}); err != nil {
-		return err
+	for _, mount := range []string{kubernetesAuth, jwtAuth} {
+		if err := s.client.Sys().EnableAuthWithOptions(mount, &api.EnableAuthOptions{Type: "jwt"}); err != nil {
+			return err
+		}
+		if _, err := s.client.Logical().Write("auth/"+mount+"/config", data{
+			"jwt_validation_pubkeys": string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})),
+		}); err != nil {
+			return err
+		}
 	}
-	_, err = s.client.Logical().Write(authPath+"/config", data{
-		"jwt_validation_pubkeys": string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})),
-	})
-	return err
+	return nil
 }
 
 // register adds the engine to the catalog.

@@ -1,4 +1,4 @@
-package injector
+package clients
 
 import (
 	"crypto/rand"

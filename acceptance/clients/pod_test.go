@@ -1,4 +1,4 @@
-package injector
+package clients
 
 import (
 	"bytes"
@@ -56,7 +56,7 @@ func examplePod(t *testing.T) *core.Pod {
 func admit(t *testing.T, pod *core.Pod) *core.Pod {
 	t.Helper()
 	handler := &inject.Handler{
-		VaultAddress: vault.address, VaultAuthType: agent.DefaultVaultAuthType, VaultAuthPath: authPath, ImageVault: agent.DefaultVaultImage,
+		VaultAddress: vault.address, VaultAuthType: agent.DefaultVaultAuthType, VaultAuthPath: "auth/" + kubernetesAuth, ImageVault: agent.DefaultVaultImage,
 		UserID: "100", GroupID: "1000", DefaultTemplate: agent.DefaultTemplateType, ExitOnRetryFailure: true, Log: hclog.NewNullLogger(),
 	}
 	object, err := json.Marshal(pod)
@@ -106,9 +106,15 @@ func subject(pod *core.Pod) string {
 // accountToken signs the token of a pod's service account, as a cluster does.
 func accountToken(t *testing.T, pod *core.Pod) string {
 	t.Helper()
+	return signed(t, subject(pod), issuer)
+}
+
+// signed returns the token of a workload, signed as its platform does.
+func signed(t *testing.T, subject, audience string) string {
+	t.Helper()
 	now := time.Now()
 	claims, err := json.Marshal(data{
-		"iss": issuer, "sub": subject(pod), "aud": []string{issuer},
+		"iss": issuer, "sub": subject, "aud": []string{audience},
 		"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(time.Hour).Unix(),
 	})
 	must(t, err)

@@ -4,7 +4,7 @@
 // place of a cluster the tests sign the tokens of service accounts. It is a
 // module of its own, because the webhook needs the modules of Kubernetes. It
 // needs Linux, bin/ from make build, and VAULT_ACC=1.
-package injector
+package clients
 
 import (
 	"fmt"
@@ -21,7 +21,7 @@ func run(m *testing.M) (code int) {
 	if os.Getenv("VAULT_ACC") != "1" {
 		return m.Run()
 	}
-	dir, err := os.MkdirTemp("", "injector")
+	dir, err := os.MkdirTemp("", "clients")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -49,7 +49,7 @@ func run(m *testing.M) (code int) {
 func needVault(t *testing.T) {
 	t.Helper()
 	if vault == nil {
-		t.Skip("set VAULT_ACC=1: make build && VAULT_ACC=1 go -C acceptance/injector test ./...")
+		t.Skip("set VAULT_ACC=1: make build && VAULT_ACC=1 go -C acceptance/clients test ./...")
 	}
 	t.Parallel()
 }
