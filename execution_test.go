@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -81,6 +83,7 @@ func TestExecutionLifecycle(t *testing.T) {
 		id := fmt.Sprint(resp.Data["execution_id"])
 
 		got := e.ok(read, "execution/"+id, nil)
+		e.is(slices.Sorted(maps.Keys(got)), "[ack agent chain ended_at environment execution_id expires_at findings generation incident_id reason redact run started_at started_by state user versions workspace]")
 		e.is(got["state"], "active")
 		e.is(got["workspace"], "docker:x")
 		e.is(got["versions"], "map[all/org/OPENAI_API_KEY:1 prod/org/aws-deploy:1 prod/project/platform/DATABASE_URL:1]")

@@ -38,6 +38,16 @@ func timeString(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
+// addPresent adds to an answer those of its fields that there is something to
+// say of.
+func addPresent(data map[string]any, fields map[string]string) {
+	for name, text := range fields {
+		if text != "" {
+			data[name] = text
+		}
+	}
+}
+
 // actor names who sent the request: the entity, else the display name of the token.
 func actor(req *logical.Request) string {
 	if req.EntityID != "" {

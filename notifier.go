@@ -109,7 +109,8 @@ func (e *notifierEntry) toResponse() *logical.Response {
 	for name, value := range e.Headers {
 		headers[name] = value.Mask()
 	}
-	data := map[string]any{"url": shown, "events": e.Events, "template": e.Template, "headers": headers, "ca_pem": e.CAPEM}
+	data := map[string]any{"url": shown, "events": e.Events, "template": e.Template, "headers": headers}
+	addPresent(data, map[string]string{"ca_pem": e.CAPEM})
 	for name, text := range map[string]sensitive.String{"hmac_secret": e.HMACSecret, "routing_key": e.RoutingKey} {
 		if text.Len() > 0 {
 			data[name] = text.Mask()

@@ -111,9 +111,9 @@ func executionFields() map[string]*framework.FieldSchema {
 		"environment":  {Type: framework.TypeString, Description: "The environment.", Required: true},
 		"chain":        {Type: framework.TypeString, Description: "The chain.", Required: true},
 		"agent":        {Type: framework.TypeString, Description: "The agent.", Required: true},
-		"workspace":    {Type: framework.TypeString, Description: "Where it runs.", Required: true},
-		"run":          {Type: framework.TypeString, Description: "The run of the chain that it belongs to.", Required: true},
-		"user":         {Type: framework.TypeString, Description: "For whom it runs.", Required: true},
+		"workspace":    {Type: framework.TypeString, Description: "Where it runs."},
+		"run":          {Type: framework.TypeString, Description: "The run of the chain that it belongs to."},
+		"user":         {Type: framework.TypeString, Description: "For whom it runs."},
 		"redact":       {Type: framework.TypeBool, Description: "Whether its output is redacted, as whoever started it says.", Required: true},
 		"started_by":   {Type: framework.TypeString, Description: "The entity, or the display name of the token, that started it.", Required: true},
 		"state":        {Type: framework.TypeString, Description: "active, terminating, finished, expired, terminated or lost.", Required: true},
@@ -124,7 +124,7 @@ func executionFields() map[string]*framework.FieldSchema {
 		"ended_at":     {Type: framework.TypeString, Description: "When it ended, or an empty string.", Required: true},
 		"reason":       {Type: framework.TypeString, Description: "Why it was told to stop, or has ended.", Required: true},
 		"incident_id":  {Type: framework.TypeString, Description: "The incident that it was stopped by, or an empty string.", Required: true},
-		"exit_code":    {Type: framework.TypeInt, Description: "The exit code that finish gave, or null."},
+		"exit_code":    {Type: framework.TypeInt, Description: "The exit code that finish gave."},
 		"ack":          {Type: framework.TypeMap, Description: "The receipt of a kill: pid, signal, exit_code, time; or null."},
 		"findings":     {Type: framework.TypeMap, Description: "What was seen in its output, by variable: path and version of the entry, first_at, last_at, count, encodings, and redacted, which is false when one was not.", Required: true},
 	}
@@ -137,12 +137,11 @@ func (e *executionEntry) toResponse() map[string]any {
 	}
 	data := map[string]any{
 		"execution_id": e.ID, "environment": e.Environment, "chain": e.Chain, "agent": e.Agent,
-		"workspace": e.Workspace, "run": e.Run, "user": e.User, "started_by": e.StartedBy,
-		"state": string(e.State), "generation": e.Generation, "versions": versions,
+		"started_by": e.StartedBy, "state": string(e.State), "generation": e.Generation, "versions": versions,
 		"started_at": timeString(e.StartedAt), "expires_at": timeString(e.Deadline), "ended_at": timeString(e.EndedAt),
-		"reason": e.Reason, "incident_id": e.IncidentID, "exit_code": nil, "ack": nil,
-		"redact": !e.Unredacted, "findings": e.findings(),
+		"reason": e.Reason, "incident_id": e.IncidentID, "redact": !e.Unredacted, "findings": e.findings(), "ack": nil,
 	}
+	addPresent(data, map[string]string{"workspace": e.Workspace, "run": e.Run, "user": e.User})
 	if e.ExitCode != nil {
 		data["exit_code"] = *e.ExitCode
 	}

@@ -2,6 +2,8 @@ package agentchains
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -130,6 +132,15 @@ func TestOverlap(t *testing.T) {
 		e.turn()
 		e.is(e.rotation(openAI)["current_version"], 3)
 		e.is(e.rotation(openAI)["history"].([]any)[0].(data)["reason"], "max_overlap has passed")
+	})
+}
+
+// TestIdle answers nothing of a rotation where there is none.
+func TestIdle(t *testing.T) {
+	both(t, func(e *env) {
+		e.deployer()
+		e.settle()
+		e.is(slices.Sorted(maps.Keys(e.rotation(openAI))), "[blocking_count blocking_executions broken_executions current_version history pending_version rotation_id state unpinned_readers]")
 	})
 }
 

@@ -3,6 +3,7 @@ package agentchains
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -65,27 +66,26 @@ func (b *backend) broken(a scope.Address, e *secretEntry) []string {
 }
 
 func (e *secretEntry) rotationData() map[string]any {
-	r, id := e.Rotation, ""
-	if r == nil {
-		r = &rotation.Rotation{State: rotation.Idle}
-		if n := len(e.History); n > 0 {
-			id = e.History[n-1].ID
-		}
-	} else {
-		id = r.ID
-	}
 	data := map[string]any{
-		"rotation_id": id, "state": string(r.State), "step": string(r.Step),
+		"rotation_id": "", "state": string(rotation.Idle),
 		"current_version": e.Current.number(), "pending_version": e.Pending.number(),
-		"trigger": r.Trigger, "rotator": r.Rotator, "started_at": timeString(r.StartedAt), "started_by": r.StartedBy,
-		"valid_from": timeString(r.ValidFrom), "serving_since": timeString(r.ServingSince),
-		"min_overlap": int64(r.MinOverlap / time.Second), "max_overlap": int64(r.MaxOverlap / time.Second), "on_overdue": r.OnOverdue,
-		"require_confirm": r.RequireConfirm, "proof": string(r.Proof),
-		"attempt": r.Attempt, "next_attempt": timeString(r.NextAttempt), "last_error": r.LastError,
-		"next_rotation_at": "",
+	}
+	if n := len(e.History); n > 0 {
+		data["rotation_id"] = e.History[n-1].ID
+	}
+	if r := e.Rotation; r != nil {
+		maps.Copy(data, map[string]any{
+			"rotation_id": r.ID, "state": string(r.State), "trigger": r.Trigger, "started_at": timeString(r.StartedAt), "started_by": r.StartedBy,
+			"min_overlap": int64(r.MinOverlap / time.Second), "max_overlap": int64(r.MaxOverlap / time.Second), "on_overdue": r.OnOverdue,
+			"require_confirm": r.RequireConfirm, "proof": string(r.Proof), "attempt": r.Attempt,
+		})
+		addPresent(data, map[string]string{
+			"step": string(r.Step), "rotator": r.Rotator, "valid_from": timeString(r.ValidFrom), "serving_since": timeString(r.ServingSince),
+			"next_attempt": timeString(r.NextAttempt), "last_error": r.LastError,
+		})
 	}
 	if e.Schedule != nil {
-		data["next_rotation_at"] = timeString(e.Schedule.NextRotationAt)
+		addPresent(data, map[string]string{"next_rotation_at": timeString(e.Schedule.NextRotationAt)})
 	}
 	history := make([]any, 0, len(e.History))
 	for _, h := range slices.Backward(e.History) {
