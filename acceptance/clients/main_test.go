@@ -1,9 +1,10 @@
-// Package injector tests the engine as pods meet it: the webhook of the Vault
-// Agent injector mutates a pod, and the containers that it injects run here as
-// processes, with the real vault agent, against a real Vault with the engine. In
-// place of a cluster the tests sign the tokens of service accounts. It is a
-// module of its own, because the webhook needs the modules of Kubernetes. It
-// needs Linux, bin/ from make build, and VAULT_ACC=1.
+// Package clients tests the engine with what needs modules that the engine must
+// not have: the webhook of the Vault Agent injector mutates a pod, and the
+// containers that it injects run here as processes, with the real vault agent,
+// against a real Vault with the engine; manifests, a compose file and a workflow
+// are checked by the rules of those that read them, and so is the OpenAPI
+// document. In place of a cluster the tests sign the tokens of service accounts.
+// It needs Linux, bin/ from make build, and VAULT_ACC=1.
 package clients
 
 import (
