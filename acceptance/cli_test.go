@@ -112,6 +112,7 @@ func TestCommandRefused(t *testing.T) {
 func TestPathHelp(t *testing.T) {
 	e := newEngine(t)
 	route := regexp.MustCompile(`(?m)^(Request|Matching Route): .*$`)
+	described := regexp.MustCompile(`\n## DESCRIPTION\n\s*\S[^\n]{20,}`)
 	texts := map[string]string{}
 	for published := range e.openAPI().Paths {
 		template := strings.TrimPrefix(published, "/"+e.mount+"/")
@@ -119,7 +120,7 @@ func TestPathHelp(t *testing.T) {
 			continue // the LIST of the path without it
 		}
 		text := route.ReplaceAllString(e.vault("", "path-help", e.mount+"/"+examples[template].paths[0]), "")
-		if !strings.Contains(text, "## DESCRIPTION") {
+		if !described.MatchString(text) {
 			t.Errorf("the help of %s has no description:\n%s", template, text)
 		}
 		if other, twice := texts[text]; twice {

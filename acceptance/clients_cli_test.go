@@ -67,6 +67,15 @@ func TestCommandReadsEveryPath(t *testing.T) {
 	t.Logf("%d paths were read", count)
 }
 
+// Below names of one segment there is nothing.
+func TestNothingIsBelowAName(t *testing.T) {
+	e := newEngine(t)
+	e.everything()
+	for _, door := range []string{"holds", "incidents", "notifiers", "rotators", "scopes/project"} {
+		e.nothing(door+"/known", nil)
+	}
+}
+
 // aTable is a heading, a line below it, and at least one row.
 var aTable = regexp.MustCompile(`\AKeys?( +Value)?\n----?( +-----)?\n[^\n]`)
 
@@ -103,6 +112,9 @@ func TestCommandWrites(t *testing.T) {
 		{"write agentchains/revoke/secret" + entry + " reason=leaked dry_run=true", `versions +\[3\]\n`},
 		{"write agentchains/revoke/secret" + entry + " reason=leaked", `incident_id +20\d{6}-`},
 		{"delete agentchains/revoke/agent/prod/held/Worker", success},
+		{"write -f agentchains/notifiers/known/retry", `retried +0\n`},
+		{"delete agentchains/notifiers/known", success},
+		{"delete agentchains/scopes/project/p", success},
 		{"delete agentchains/incidents/" + noIncident, success},
 		{"delete agentchains/secrets" + entry, success},
 	} {

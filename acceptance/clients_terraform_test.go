@@ -37,3 +37,19 @@ func TestTerraformWritesAndForgets(t *testing.T) {
 	e.ok(remove, "data/"+name, data{"force": true})
 	e.refused(404, "", read, "data/"+name, nil)
 }
+
+// A client of KV version 2 patches what it names, and removes an entry with all
+// its versions by its metadata.
+func TestVersionTwoOfAGroup(t *testing.T) {
+	e := newEngine(t)
+	const name = "prod/org/pair"
+	first, second := e.value("first"), e.value("second")
+	e.write("data/"+name, data{"data": data{"ONE": first, "TWO": first}})
+	e.ok(patch, "data/"+name, data{"data": data{"TWO": second}, "options": data{"cas": 1}})
+	e.same("the values", e.read("reveal/" + name)["values"], data{"ONE": first, "TWO": second})
+	e.ok(patch, "metadata/"+name, data{"custom_metadata": data{"team": "billing"}})
+	e.ok(patch, "metadata/"+name, data{"custom_metadata": data{"ticket": "T-1"}})
+	e.same("custom metadata", e.read("metadata/" + name)["custom_metadata"], data{"team": "billing", "ticket": "T-1"})
+	e.ok(remove, "metadata/"+name, data{"force": true})
+	e.refused(404, "there is no", read, "groups/"+name, nil)
+}

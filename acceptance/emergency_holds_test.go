@@ -113,3 +113,17 @@ func TestRevokeAllNeedsSudo(t *testing.T) {
 	sudo.ok(remove, "revoke/all", nil)
 	e.read("env/" + deployer)
 }
+
+// Who revokes by what runs can hold, and releases at the same path.
+func TestHoldsAreReleased(t *testing.T) {
+	e := newEngine(t)
+	e.deployPipeline()
+	x := e.start(deployer, nil)
+	for _, target := range []string{"agent/" + deployer, "chain/prod/deploy-pipeline", "run/42", "execution/" + x.id} {
+		id := e.write("revoke/"+target, data{"reason": "to find out", "hold": true})["incident_id"]
+		e.same("holds", e.keys("holds", nil), []any{id})
+		e.ok(remove, "revoke/"+target, nil)
+		e.nothing("holds", nil)
+	}
+	e.read("env/" + deployer)
+}

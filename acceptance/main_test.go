@@ -48,8 +48,17 @@ func run(m *testing.M) int {
 	return code
 }
 
-// finish stops Vault, and searches for leaks when nothing can be written any more.
+// finish stops Vault, and searches for leaks when nothing can be written any
+// more. When all tests have passed, every operation must have been called.
 func finish(code int) int {
+	var operations []string
+	if code == 0 && allTests() {
+		var err error
+		if operations, err = vault.operations(); err != nil || len(operations) == 0 {
+			fmt.Fprintf(os.Stderr, "%d operations are published: %v\n", len(operations), err)
+			code = 1
+		}
+	}
 	if err := vault.stop(); err != nil {
 		fmt.Fprintln(os.Stderr, "stop Vault:", err)
 		code = 1
@@ -57,6 +66,12 @@ func finish(code int) int {
 	for _, name := range []string{cluster.AuditFile, cluster.LogFile} {
 		if err := searchFile(name); err != nil {
 			fmt.Fprintf(os.Stderr, "%s cannot be searched for leaks: %v\n", name, err)
+			code = 1
+		}
+	}
+	if operations != nil {
+		if left, err := uncalled(operations); err != nil || len(left) > 0 {
+			fmt.Fprintf(os.Stderr, "no test calls these operations with success: %q %v\n", left, err)
 			code = 1
 		}
 	}
