@@ -31,6 +31,16 @@ func (w *worker) machine(more ...string) []string {
 	return append([]string{"PATH=" + bin + ":" + agents + ":" + os.Getenv("PATH"), "HOME=" + w.TempDir(), "VAULT_ADDR=" + vault.address}, more...)
 }
 
+// needs skips a test where a program is not installed.
+func (w *worker) needs(programs ...string) {
+	w.Helper()
+	for _, program := range programs {
+		if _, err := exec.LookPath(program); err != nil {
+			w.Skipf("install %s", program)
+		}
+	}
+}
+
 // gives runs a command under which the agent must be given its environment, and
 // nothing of whoever runs it.
 func (w *worker) gives(cmd *exec.Cmd, env data) {
@@ -60,6 +70,7 @@ func testCompose(w *worker, env data) {
 	if os.Geteuid() != 0 {
 		w.Skip("only root can make the namespaces of a container")
 	}
+	w.needs("unshare", "setpriv")
 	dir, err := filepath.Abs(filepath.Join(examples, "docker"))
 	must(w.T, err)
 	project, err := loader.LoadWithContext(w.Context(), compose.ConfigDetails{
@@ -99,6 +110,7 @@ func testCompose(w *worker, env data) {
 // selector is one field.
 func testWorkflow(w *worker, env data) {
 	const request, subject, role = "the job's own", "repo:agents/deploy:ref:refs/heads/main", "deploy-pipeline-deployer"
+	w.needs("curl", "jq")
 	w.allowSubject(jwtAuth, role, subject, "vault")
 	github := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 		if req.Header.Get("Authorization") != "bearer "+request {
