@@ -202,6 +202,7 @@ type beginning struct {
 	due                    bool                                         // only if the schedule says so
 	ask                    func(*rotation.Rotation) error               // what was asked for, if it was
 	with                   func(*secretEntry, *rotation.Rotation) error // what comes with it
+	replaces               *secretEntry                                 // whose rotation may be dropped; nil: no one's
 }
 
 // beginByRotator begins a rotation whose value the entry's rotator makes. A type
@@ -234,12 +235,13 @@ func (b *backend) beginByRotator(ctx context.Context, s logical.Storage, a scope
 		return nil, badRequest("rotators/%s: %s", name, err)
 	}
 	kind := rotator.Types[settings.Type]
-	return b.changeSecret(ctx, s, a, g.requestID, nil, func(e *secretEntry) error {
+	free := true
+	e, err := b.changeSecret(ctx, s, a, g.requestID, nil, func(e *secretEntry) error {
 		now := b.now()
 		switch {
 		case e.Schedule == nil || e.Schedule.Rotator != name:
 			return conflict("the schedule of %s has changed meanwhile: try again", a.Path())
-		case e.Rotation != nil:
+		case e.Rotation != nil && g.replaces == nil:
 			return underWay(a)
 		}
 		if due, _ := e.Schedule.due(now); g.due && !due {
@@ -252,6 +254,10 @@ func (b *backend) beginByRotator(ctx context.Context, s logical.Storage, a scope
 			if err := g.ask(r); err != nil {
 				return err
 			}
+		}
+		var err error
+		if free, err = b.makeWay(e, a, g.replaces, g.by); err != nil || !free {
+			return err
 		}
 		if g.with != nil {
 			if err := g.with(e, r); err != nil {
@@ -269,4 +275,5 @@ func (b *backend) beginByRotator(ctx context.Context, s logical.Storage, a scope
 		e.take(job.New.Values, nil, now)
 		return e.step(rotation.Done, rotation.Facts{Now: now}, g.by, "")
 	})
+	return e, finishing(a, free, err)
 }

@@ -180,6 +180,8 @@ func scripts(f *testing.F) []string {
 		`update rotate/prod/org/KEY` + "\nread rotate/prod/org/KEY\nwait 1000\nupdate abort/prod/org/KEY {\"reason\":\"x\",\"force\":true}",
 		`update revoke/secret/prod/org/KEY {"reason":"x","rotate":true}` + "\nlist incidents/\nread execution/$id/watch\nupdate execution/$id/ack {\"pid\":7}\nwait 60\nread status",
 		`update revoke/chain/prod/c {"reason":"x","hold":true}` + "\nread env/prod/c/A\nupdate executions/prod/c/A\nlist holds/\ndelete revoke/chain/prod/c\nread creds/prod/c/A",
+		`update rotate/prod/project/p/LAST {"value":"new"}` + "\n" + `update rotate/prod/project/p/LAST {"value":"x\u0000","force":true}` + "\n" + `update rotate/prod/project/p/LAST {"value":"newer","on_overdue":"revoke","force":true}`,
+		`update rotate/prod/org/KEY {"on_overdue":"revoke","force":true}` + "\n" + `update rotate/prod/org/KEY {"force":true}`,
 		`delete secrets/prod/org/KEY {"force":true}` + "\nupdate secrets/prod/org/KEY {\"value\":\"" + hidden + `","cas":0}` + "\nread reveal/prod/org/KEY {\"version\":\"3\"}\nread explain/prod/c/A",
 		`update secrets/prod/org/KEY {"value":"new","expires_at":"2030-01-02T00:00:00Z"}` + "\nwait 90000\nread env/prod/c/A\npatch secrets/prod/org/KEY {\"expires_at\":null,\"custom_metadata\":{\"a\":null}}",
 		`update executions/prod/c/A {"idempotency_key":"one","run":"42"}` + "\nupdate execution/$id/finding {\"name\":\"KEY\",\"count\":1,\"encoding\":\"raw\"}\nupdate execution/$id/finish {\"exit_code\":1}\nread executions/prod/c/A {\"id\":\"$id\"}",

@@ -170,37 +170,64 @@ func (b *backend) giveValue(ctx context.Context, req *logical.Request, a scope.A
 
 // beginRotation begins a rotation as the request asks for it.
 func (b *backend) beginRotation(ctx context.Context, req *logical.Request, d *framework.FieldData, a scope.Address, known *secretEntry, values map[string]sensitive.String) error {
-	force := d.Get("force").(bool)
-	if known.Rotation != nil && force && known.RequestID != req.ID {
-		if _, err := b.rotate(ctx, req.Storage, a, order{event: rotation.Abort, force: true, by: actor(req), reason: "replaced"}); err != nil {
-			return err
+	var replaces *secretEntry
+	if d.Get("force").(bool) {
+		if replaces = known; known.Pending != nil {
+			defer b.executions.closePins(pin{a.Path(), known.Pending.Number})()
 		}
 	}
 	ask := func(r *rotation.Rotation) error { return askedFor(d, r, b.now()) }
 	if values == nil {
-		_, err := b.beginByRotator(ctx, req.Storage, a, beginning{trigger: triggerRequest, by: actor(req), requestID: req.ID, ask: ask})
+		_, err := b.beginByRotator(ctx, req.Storage, a, beginning{trigger: triggerRequest, by: actor(req), requestID: req.ID, ask: ask, replaces: replaces})
 		return err
 	}
 	c, err := b.getConfig(ctx, req.Storage)
 	if err != nil {
 		return err
 	}
+	free := true
 	_, err = b.changeSecret(ctx, req.Storage, a, req.ID, nil, func(e *secretEntry) error {
 		switch {
 		case e.Schedule != nil && e.Schedule.Rotator != "":
 			return badRequest("%s has a rotator, which makes its values: send none, or the rotation_id of the rotation that waits for one", a.Path())
 		case e.newest().equal(values):
 			return errUnchanged
-		case e.Rotation != nil:
-			return underWay(a)
 		}
 		r := e.newRotation(c, triggerRequest, actor(req))
-		if err := ask(r); err != nil {
+		err := ask(r)
+		if err == nil {
+			free, err = b.makeWay(e, a, replaces, actor(req))
+		}
+		if err != nil || !free || e.newest().equal(values) {
 			return err
 		}
 		e.begin(r, values, b.now())
 		return nil
 	})
+	return finishing(a, free, err)
+}
+
+// makeWay drops the pending version of the rotation under way, when it is the one
+// that is to be replaced; nil: none is. It reports whether another one can begin now:
+// a far side may have to be told first, and then what was done is stored all the same.
+func (b *backend) makeWay(e *secretEntry, a scope.Address, replaces *secretEntry, by string) (free bool, err error) {
+	switch {
+	case e.Rotation == nil:
+		return true, nil
+	case replaces == nil:
+		return false, underWay(a)
+	case e.Pending.number() != replaces.Pending.number():
+		return false, conflict("the rotation of %s has moved on meanwhile: read rotate/%s", a.Path(), a.Path())
+	}
+	err = rotationError(a, e.step(rotation.Abort, b.facts(a, e, rotation.Abort, true), by, "replaced"))
+	return e.Rotation == nil, err
+}
+
+// finishing is the error of a beginning that makeWay has found no room for.
+func finishing(a scope.Address, free bool, err error) error {
+	if err == nil && !free {
+		return conflict("the last rotation of %s is being finished at its far side: try again", a.Path())
+	}
 	return err
 }
 

@@ -328,6 +328,23 @@ func (e *env) tries(op logical.Operation, path string, body data) bool {
 	return status == 200
 }
 
+// TestReplacedOnlyByWhatIsTaken leaves a rotation alone when what should replace it
+// is refused.
+func TestReplacedOnlyByWhatIsTaken(t *testing.T) {
+	both(t, func(e *env) {
+		e.deployer()
+		e.ok(update, rotateOpen, data{"value": "second"})
+		for _, bad := range []data{{"value": "a\x00"}, {"value": "third", "on_overdue": "never"}, {"min_overlap": "10m"}} {
+			bad["force"] = true
+			before := e.dump()
+			e.fails(400, update, rotateOpen, bad, "")
+			e.is(e.dump(), before)
+		}
+		e.is(e.ok(update, rotateOpen, data{"value": "third", "force": true})["pending_version"], 3)
+		e.is(e.ok(update, rotateOpen, data{"value": "openai", "force": true})["state"], "idle")
+	})
+}
+
 // TestRepeatedStartDuringRotation gives the same execution what it holds.
 func TestRepeatedStartDuringRotation(t *testing.T) {
 	both(t, func(e *env) {
