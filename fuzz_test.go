@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,22 +34,66 @@ func FuzzRequests(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, script string) {
 		t.Parallel()
-		const most = 12 // requests
-		e := newEnv(t)
-		e.seed()
-		e.hide()
-		h := &hostile{env: e, numbers: map[string]int{}}
-		for n, line := range strings.Split(script, "\n") {
-			if n < most {
-				h.follow(line)
-			}
-		}
-		e.work()
-		h.look()
-		e.checkIndexes()
-		e.start()
-		e.checkRotations()
+		play(t, script)
 	})
+}
+
+// TestRandomScripts puts lines of the seeds together, which a fuzzer does not, with
+// some of their fields, and some of these changed.
+func TestRandomScripts(t *testing.T) {
+	t.Parallel()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	lines := strings.Split(strings.Join(scripts(t), "\n"), "\n")
+	words := []any{true, false, 0, 1, -1, nil, "", "c", "KEY", "A", "10m", "x\x00", "kill", "revoke", "rotate", "password", "mount", "2030-01-01T00:10:00Z", data{"A": "x"}, []any{"A"}}
+	for range 100 {
+		var script []string
+		for range 1 + random.IntN(8) {
+			op, rest, _ := strings.Cut(lines[random.IntN(len(lines))], " ")
+			path, text, _ := strings.Cut(rest, " ")
+			body, _ := sent(text)
+			for _, name := range slices.Sorted(maps.Keys(body)) {
+				switch random.IntN(4) {
+				case 0:
+					delete(body, name)
+				case 1:
+					body[name] = words[random.IntN(len(words))]
+				}
+			}
+			if body != nil {
+				encoded, err := json.Marshal(body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				text = string(encoded)
+			}
+			script = append(script, fmt.Sprintf("%s %s %s", op, path, text))
+		}
+		if play(t, strings.Join(script, "\n")); t.Failed() {
+			t.Fatalf("the script is\n%s", strings.Join(script, "\n"))
+		}
+	}
+}
+
+// play sends the requests of a script.
+func play(t *testing.T, script string) {
+	t.Helper()
+	const most = 12 // requests
+	e := newEnv(t)
+	e.seed()
+	e.hide()
+	h := &hostile{env: e, numbers: map[string]int{}}
+	for n, line := range strings.Split(script, "\n") {
+		if n < most {
+			h.follow(line)
+		}
+	}
+	e.work()
+	h.look()
+	e.checkIndexes()
+	e.start()
+	e.checkRotations()
 }
 
 // hide stores hidden behind every door.
@@ -174,7 +219,7 @@ func (h *hostile) look() {
 
 // scripts are one request for each operation of each path, with all fields that it
 // takes, and some that lead further.
-func scripts(f *testing.F) []string {
+func scripts(t testing.TB) []string {
 	all := []string{
 		`update rotate/prod/org/KEY {"value":"` + hidden + `2"}` + "\nread rotate/prod/org/KEY\nupdate confirm/prod/org/KEY\nwait 700\nupdate promote/prod/org/KEY {\"force\":true}\nread secrets/prod/org/KEY",
 		`update rotate/prod/org/KEY` + "\nread rotate/prod/org/KEY\nwait 1000\nupdate abort/prod/org/KEY {\"reason\":\"x\",\"force\":true}",
@@ -201,7 +246,7 @@ func scripts(f *testing.F) []string {
 			for _, body := range []data{fields, wrong} {
 				text, err := json.Marshal(body)
 				if err != nil {
-					f.Fatal(err)
+					t.Fatal(err)
 				}
 				all = append(all, fmt.Sprintf("%s %s %s", op, example(p), text))
 			}
