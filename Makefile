@@ -1,4 +1,4 @@
-# Each target is one script. scripts/vault builds the Vault that test, hostile,
+# Each target is one script. scripts/vault builds the Vault that test, hostile, soak,
 # demo, dev and bench run against, once, unless VAULT_BIN or PATH has one.
 
 .PHONY: build
@@ -24,3 +24,7 @@ dev: build
 .PHONY: bench
 bench: build
 	scripts/bench
+
+.PHONY: soak
+soak: build
+	scripts/soak

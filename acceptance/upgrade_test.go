@@ -66,7 +66,7 @@ func TestUpgradeAndDowngrade(t *testing.T) {
 	e.must(e.client.Sys().Mount(e.mount, &api.MountInput{Type: name, Config: api.MountConfigInput{PluginVersion: previousVersion}}))
 	to := func(version string) {
 		e.Helper()
-		e.must(e.client.Sys().TuneMount(e.mount, api.MountConfigInput{PluginVersion: version}))
+		e.must(e.client.Sys().TuneMountAllowNil(e.mount, api.TuneMountConfigInput{PluginVersion: &version}))
 		_, err := e.client.Sys().ReloadPlugin(&api.ReloadPluginInput{Mounts: []string{e.mount}})
 		e.must(err)
 		e.counting()

@@ -44,7 +44,7 @@ func (w *round) fail(rng *rand.Rand, lasts time.Duration) error {
 		if len(order) == 0 {
 			order = rng.Perm(len(faults))
 		}
-		f, pause, length, other := faults[order[0]], rand2(rng, quiet), rand2(rng, longest), rng.IntN(2)
+		f, pause, length, other := faults[order[0]], short(rng, quiet), short(rng, longest), rng.IntN(2)
 		order = order[1:]
 		<-time.After(pause)
 		n, err := w.Active(nil)
@@ -65,8 +65,8 @@ func (w *round) fail(rng *rand.Rand, lasts time.Duration) error {
 	return nil
 }
 
-// rand2 returns a time up to most, of which a short one is likelier.
-func rand2(rng *rand.Rand, most time.Duration) time.Duration {
+// short returns a time up to most, of which a short one is likelier.
+func short(rng *rand.Rand, most time.Duration) time.Duration {
 	share := rng.Float64()
 	return time.Duration(share * share * float64(most))
 }
@@ -144,9 +144,10 @@ func (w *round) stopNode(n *cluster.Node, lasts time.Duration) error {
 // cutOff cuts a node off, which its own clients reach. Afterwards it is restarted: a
 // leader does not always notice that it is none any more; see docs/emergency.md.
 func (w *round) cutOff(n *cluster.Node, lasts time.Duration) error {
+	const election = 4 * time.Second // of another leader, so that there may be two
 	since := w.now()
 	w.Cut(n)
-	<-time.After(lasts)
+	<-time.After(election + lasts)
 	if err := n.End(syscall.SIGKILL); err != nil {
 		return err
 	}

@@ -118,13 +118,14 @@ func (c *Cluster) start() error {
 		}
 	}
 	root := first.Client.Logical()
-	if _, err := root.Write("sys/storage/raft/autopilot/configuration", map[string]any{"server_stabilization_time": "1s"}); err != nil {
-		return err
-	}
 	return Eventually("all nodes vote", func() (bool, error) {
+		// Each may fail while the nodes elect one of them.
+		if _, err := root.Write("sys/storage/raft/autopilot/configuration", map[string]any{"server_stabilization_time": "1s"}); err != nil {
+			return false, nil
+		}
 		answer, err := root.Read("sys/storage/raft/configuration")
-		if err != nil {
-			return false, err
+		if err != nil || answer == nil {
+			return false, nil
 		}
 		voters := 0
 		for _, server := range answer.Data["config"].(map[string]any)["servers"].([]any) {
