@@ -413,3 +413,37 @@ func TestIncidentOfWhatEnds(t *testing.T) {
 		e.is(len(e.stored(openIncidentPrefix)), 0)
 	})
 }
+
+// TestRevokeWhileWhatRunsIsRead finds an execution of before the start of the engine that
+// becomes known while the revocation is stored.
+func TestRevokeWhileWhatRunsIsRead(t *testing.T) {
+	t.Parallel()
+	for path, stored := range map[string]string{revokeOpen: "put " + secretPrefix, "revoke/agent/" + deployerPath: "put " + stopPrefix} {
+		e := newEnv(t)
+		e.deployer()
+		r := e.started(nil)
+		e.cold = true // what runs is not read yet
+		e.start()
+		var once sync.Once
+		e.s.onOp = func(op string) {
+			if strings.HasPrefix(op, stored) {
+				once.Do(func() {
+					record, err := getExecution(e.Context(), e.s, r.id)
+					if err == nil {
+						err = e.b.index(e.Context(), e.s, record)
+					}
+					if err != nil {
+						e.Error(err)
+					}
+				})
+			}
+		}
+		got := e.ok(update, path, data{"reason": "leaked"})
+		e.is(got["executions"], "["+r.id+"]")
+		if _, refusal := r.renew(0); !strings.HasPrefix(refusal, "EXECUTION_TERMINATED") {
+			e.Errorf("%s: a renewal answers %q", path, refusal)
+		}
+		e.work()
+		e.is(e.states(got["incident_id"]), r.id+"=unacknowledged")
+	}
+}

@@ -194,6 +194,10 @@ func (b *backend) revokeRunners(ctx context.Context, req *logical.Request, d *fr
 	hit := b.executions.order(b.executions.matching(e.matches), e.order())
 	b.incidents.begin(e.incident(), hit, false)
 	b.stops.put(e)
+	// Who was started before the engine may have become known meanwhile.
+	late := b.executions.order(b.executions.matching(e.matches), e.order())
+	b.incidents.begin(e.incident(), late, false)
+	hit = append(hit, late...)
 	b.storeSoon(ctx, req.Storage, e.ID)
 	return b.revokeAnswer(e.ID, killedIDs(hit)), nil
 }

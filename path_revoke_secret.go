@@ -97,6 +97,8 @@ func (b *backend) revokeSecret(ctx context.Context, req *logical.Request, d *fra
 // tellRevoked tells who holds what was revoked, as far as they are known, and
 // opens the incident. The worker completes both from the entry.
 func (b *backend) tellRevoked(ctx context.Context, s logical.Storage, a scope.Address, v *revocation) {
+	// Who was started before the engine may have become known while it was stored.
+	v.holders = b.holdersOf(a, v.Versions)
 	hit := b.executions.order(v.holders, v.order(a))
 	// It may have been faster: then the incident is there, even closed.
 	if err := b.reopen(ctx, s, v.incident(a)); err == nil {
