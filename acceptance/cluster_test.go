@@ -55,12 +55,6 @@ func (c *trio) active(other int) int {
 	return slices.Index(c.Nodes, n)
 }
 
-// restart starts a node that has ended.
-func (c *trio) restart(node int) {
-	c.Helper()
-	c.engines[node].must(errors.Join(c.Nodes[node].Launch(), c.Nodes[node].Unseal()))
-}
-
 // send sends one request to a node, which passes it on to the active one.
 func (c *trio) send(node int, o op, path string, body data) (*api.Secret, error) {
 	const limit = 5 * time.Second

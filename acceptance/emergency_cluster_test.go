@@ -151,9 +151,9 @@ func TestRevocationRacesFailover(t *testing.T) {
 				t.Errorf("round %d: env gives a value %s after it was revoked", round, b.sent.Sub(answered))
 			}
 		}
-		for i, n := range c.Nodes {
+		for _, n := range c.Nodes {
 			if !n.Running() {
-				c.restart(i)
+				first.must(n.Start())
 			}
 		}
 		old = value
@@ -204,7 +204,7 @@ func TestLeaderCutOff(t *testing.T) {
 		}
 		c.Heal()
 		first.must(c.Nodes[active].End(syscall.SIGKILL))
-		c.restart(active)
+		first.must(c.Nodes[active].Start())
 		first.must(eventually("the node that was cut off gives the new value", func() (bool, error) {
 			answer, err := c.send(active, read, "env/"+crashAgent, nil)
 			return err == nil && answer.Data["KEY"] == value, nil

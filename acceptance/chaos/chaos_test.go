@@ -111,7 +111,7 @@ func (r *run) round(seed uint64, lasts time.Duration) {
 	for _, wrong := range verdict.Wrong {
 		r.Error(wrong)
 	}
-	r.tally.add("read", "stale while a leader was deposed", verdict.Stale)
+	r.tally.add(string(history.Resolve), "ok, stale: of a leader that was deposed", verdict.Stale)
 	if r.Failed() {
 		w.keep()
 	}

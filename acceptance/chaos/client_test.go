@@ -149,7 +149,7 @@ func (w *round) perform(o *history.Operation, send func(context.Context) (*api.S
 	o.Call = w.now()
 	answer, err := send(ctx)
 	o.Return = w.now()
-	why := w.judge(o, answer, err)
+	why := w.answered(o, answer, err)
 	w.mu.Lock()
 	w.history.Operations = append(w.history.Operations, *o)
 	w.mu.Unlock()
@@ -157,8 +157,8 @@ func (w *round) perform(o *history.Operation, send func(context.Context) (*api.S
 	return answer
 }
 
-// judge notes what an answer says, and returns why it was refused or is unknown.
-func (w *round) judge(o *history.Operation, answer *api.Secret, err error) (why string) {
+// answered notes what an answer says, and returns why it was refused or is unknown.
+func (w *round) answered(o *history.Operation, answer *api.Secret, err error) (why string) {
 	o.Outcome = history.Unknown
 	var refusal *api.ResponseError
 	switch {

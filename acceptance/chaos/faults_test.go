@@ -1,7 +1,6 @@
 package chaos
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -112,7 +111,7 @@ func (w *round) killNode(n *cluster.Node, lasts time.Duration) error {
 		return err
 	}
 	<-time.After(lasts)
-	return errors.Join(n.Launch(), n.Unseal())
+	return n.Start()
 }
 
 func (w *round) stepDown(n *cluster.Node, _ time.Duration) error { return n.Client.Sys().StepDown() }
@@ -153,7 +152,7 @@ func (w *round) cutOff(n *cluster.Node, lasts time.Duration) error {
 	}
 	w.deposed(slices.Index(w.Nodes, n), since)
 	w.Heal()
-	return errors.Join(n.Launch(), n.Unseal())
+	return n.Start()
 }
 
 func (w *round) killPlugin(n *cluster.Node, _ time.Duration) error {

@@ -24,7 +24,9 @@ func (w *round) prepare() {
 	}
 	c := &client{round: w}
 	for n := range secrets {
-		c.do(history.Write, n, 0, 0)
+		if !c.do(history.Write, n, 0, 0) {
+			w.Fatalf("%s cannot be written", key(n))
+		}
 	}
 }
 
@@ -42,14 +44,19 @@ func (w *round) settle() error {
 	node := slices.Index(w.Nodes, active)
 	for n := range secrets {
 		c := &client{round: w, id: clients}
-		c.do(history.Resolve, n, node, 0)
-		c.do(history.List, n, node, 0)
-		for _, id := range w.history.Operations[len(w.history.Operations)-1].Executions {
-			c.runs = []execution{{id: id, secret: n}}
-			c.do(history.Finish, n, node, 0)
+		if err := errors.Join(c.surely(history.Resolve, n, node), c.surely(history.List, n, node)); err != nil {
+			return err
 		}
-		c.do(history.List, n, node, 0)
-		if left := w.history.Operations[len(w.history.Operations)-1].Executions; len(left) > 0 {
+		for _, id := range w.last().Executions {
+			c.runs = []execution{{id: id, secret: n}}
+			if err := c.surely(history.Finish, n, node); err != nil {
+				return err
+			}
+		}
+		if err := c.surely(history.List, n, node); err != nil {
+			return err
+		}
+		if left := w.last().Executions; len(left) > 0 {
 			return fmt.Errorf("%s counts %d executions that have finished", key(n), len(left))
 		}
 		if err := w.idle(node, n); err != nil {
@@ -59,11 +66,21 @@ func (w *round) settle() error {
 	return errors.Join(w.incidents(node), w.nothingLeft(node))
 }
 
+// surely does an operation again until it is answered.
+func (c *client) surely(kind history.Kind, secret, node int) error {
+	return cluster.Eventually(fmt.Sprintf("the %s of %s is answered", kind, key(secret)), func() (bool, error) {
+		return c.do(kind, secret, node, 0), nil
+	})
+}
+
+// last is the operation that was recorded last.
+func (w *round) last() history.Operation { return w.history.Operations[len(w.history.Operations)-1] }
+
 // idle waits until no rotation of a secret is under way.
 func (w *round) idle(node, secret int) error {
 	return cluster.Eventually(key(secret)+" is not rotated any more", func() (bool, error) {
 		answer, err := w.get(context.Background(), node, "rotate/"+w.secret(secret), nil)
-		return err == nil && answer.Data["state"] == "idle", err
+		return err == nil && answer.Data["state"] == "idle", nil
 	})
 }
 

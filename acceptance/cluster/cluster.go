@@ -4,7 +4,6 @@
 package cluster
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -44,7 +43,10 @@ func New(t testing.TB, nodes int, vault, plugin, binary string) *Cluster {
 		}
 	}
 	c.wires.nodes = c.Nodes
-	if err := errors.Join(c.start(), c.register(plugin, binary)); err != nil {
+	if err := c.start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.register(plugin, binary); err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -107,13 +109,16 @@ storage "raft" {
 // start starts all nodes, and waits until each votes: before, none may be missed.
 func (c *Cluster) start() error {
 	first := c.Nodes[0]
-	if err := errors.Join(first.Launch(), first.initialize()); err != nil {
+	if err := first.Launch(); err != nil {
+		return err
+	}
+	if err := first.initialize(); err != nil {
 		return err
 	}
 	for _, n := range c.Nodes[1:] {
 		n.key = first.key
 		n.Client.SetToken(first.Client.Token())
-		if err := errors.Join(n.Launch(), n.Unseal()); err != nil {
+		if err := n.Start(); err != nil {
 			return err
 		}
 	}

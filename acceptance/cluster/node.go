@@ -144,6 +144,14 @@ func (n *Node) Launch() error {
 	return nil
 }
 
+// Start launches the process again, and waits until it is unsealed.
+func (n *Node) Start() error {
+	if err := n.Launch(); err != nil {
+		return err
+	}
+	return n.Unseal()
+}
+
 // Running reports whether the process was launched and not ended.
 func (n *Node) Running() bool { return n.cmd != nil && n.cmd.ProcessState == nil }
 
