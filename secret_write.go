@@ -187,7 +187,7 @@ func (b *backend) replace(e *secretEntry, c *config, req *logical.Request, a sco
 		}
 	}
 	if e.Rotation != nil {
-		return conflict("the last rotation of %s is being finished at its far side: try again", a.Path())
+		return conflict("the far side of %[1]s has to be told that its rotation is dropped: do so by abort/%[1]s, and then try again", a.Path())
 	}
 	if e.Current == nil {
 		e.Current = e.newVersion(values, now, actor(req))
