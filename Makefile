@@ -28,3 +28,7 @@ bench: build
 .PHONY: soak
 soak: build
 	scripts/soak
+
+.PHONY: release
+release:
+	scripts/release
