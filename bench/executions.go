@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/agentchains/vault-plugin-secrets-agentchains/bench/sample"
+	"github.com/agentchains/vault-plugin-secrets-agentchains/bench/table"
 )
 
 // executionsReport is the outcome of the executions, as it is written to the JSON file.
@@ -189,7 +190,7 @@ func (v *vault) measureHeld(ctx context.Context, clients []*client, n int) (held
 		return held, err
 	}
 	start := time.Now()
-	progress("memory: %s live executions", thousands(n))
+	progress("memory: %s live executions", table.Thousands(n))
 	if _, err := startExecutions(ctx, clients, mount, n, lifetime); err != nil {
 		return held, err
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/agentchains/vault-plugin-secrets-agentchains/bench/sample"
+	"github.com/agentchains/vault-plugin-secrets-agentchains/bench/table"
 )
 
 // plugin is the engine's name in the catalog.
@@ -52,7 +53,7 @@ func measureReads(ctx context.Context, v *vault, o options) (any, error) {
 	r.Comparisons = append(r.Comparisons, below("seconds from a kill to the first env/", median(r.Starts), 2))
 	printComparisons(r.Comparisons)
 	for _, limit := range o.caches {
-		progress("memory: reading %s secrets with a cache of %d MiB", thousands(o.reveals), limit>>20)
+		progress("memory: reading %s secrets with a cache of %d MiB", table.Thousands(o.reveals), limit>>20)
 		m, err := v.measureMemory(ctx, clients, largest, o, limit)
 		if err != nil {
 			return nil, err
@@ -135,7 +136,7 @@ func (v *vault) measureSizes(ctx context.Context, r *report, clients []*client, 
 		if err := v.fill(ctx, mount, size); err != nil {
 			return err
 		}
-		reads = append(reads, readOf(fmt.Sprintf("env/ with %s secrets", thousands(size)), mount+environment))
+		reads = append(reads, readOf(fmt.Sprintf("env/ with %s secrets", table.Thousands(size)), mount+environment))
 	}
 	if err := v.register(ctx, plugin, engineCommand); err != nil {
 		return err

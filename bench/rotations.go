@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/agentchains/vault-plugin-secrets-agentchains/bench/sample"
+	"github.com/agentchains/vault-plugin-secrets-agentchains/bench/table"
 )
 
 // rotationsReport is the outcome of the rotations, as it is written to the JSON file.
@@ -134,7 +135,7 @@ func (v *vault) measurePhases(ctx context.Context, clients []*client, due time.T
 		}
 		memory.Before = now.resident
 	}
-	progress("reading while %s secrets are rotated", thousands(o.due))
+	progress("reading while %s secrets are rotated", table.Thousands(o.due))
 	busy, rotated := context.WithCancelCause(ctx)
 	go func() { rotated(v.awaitRotations(ctx, o.due)) }()
 	if b.During, err = read(busy); err != nil {

@@ -9,6 +9,7 @@ import (
 	"path"
 
 	"github.com/agentchains/vault-plugin-secrets-agentchains/bench/sample"
+	"github.com/agentchains/vault-plugin-secrets-agentchains/bench/table"
 )
 
 // allow is the part of a policy that gives a capability on some paths.
@@ -80,7 +81,7 @@ func (v *vault) putSample(ctx context.Context, mount string) error {
 func (v *vault) fill(ctx context.Context, mount string, size int) error {
 	const batch = 25_000
 	for from := 0; from < size; from += batch {
-		progress("filling %s: %s of %s", mount, thousands(from), thousands(size))
+		progress("filling %s: %s of %s", mount, table.Thousands(from), table.Thousands(size))
 		if err := v.put(ctx, fmt.Sprintf("%s/fill/%d/%d", mount, from, min(from+batch, size)), nil); err != nil {
 			return err
 		}

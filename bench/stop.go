@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/agentchains/vault-plugin-secrets-agentchains/bench/table"
 )
 
 // stopResult is the time from an order to stop until it has arrived.
@@ -28,7 +30,7 @@ const stopBar = 1000
 // the processes of real runners.
 func (v *vault) measureStops(ctx context.Context, r *executionsReport, clients []*client, o options) error {
 	for _, g := range o.watchers {
-		progress("orders to %s watchers, %d times", thousands(g.size), g.times)
+		progress("orders to %s watchers, %d times", table.Thousands(g.size), g.times)
 		stop, err := v.repeatStops("to its watcher's answer", g, func() ([]time.Duration, error) { return v.stopWatchers(ctx, clients, g.size) })
 		if err != nil {
 			return err
@@ -36,7 +38,7 @@ func (v *vault) measureStops(ctx context.Context, r *executionsReport, clients [
 		r.Stops = append(r.Stops, stop)
 	}
 	most := r.Stops[len(r.Stops)-1]
-	r.Comparisons = append(r.Comparisons, below(fmt.Sprintf("p99 ms from an order to its watcher's answer, of %s", thousands(most.Size)), most.P99, stopBar))
+	r.Comparisons = append(r.Comparisons, below(fmt.Sprintf("p99 ms from an order to its watcher's answer, of %s", table.Thousands(most.Size)), most.P99, stopBar))
 	for _, g := range o.runners {
 		progress("orders to %d runners, %d times", g.size, g.times)
 		stop, err := v.repeatStops("to the end of the agent's process", g, func() ([]time.Duration, error) { return v.stopRunners(ctx, clients[0].token, g.size) })

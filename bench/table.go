@@ -6,16 +6,16 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
-	"unicode/utf8"
+
+	"github.com/agentchains/vault-plugin-secrets-agentchains/bench/table"
 )
 
 func printMemory(results []memoryResult) {
 	rows := [][]string{{"cache limit", "secrets read", "in cache", "resident before", "after", "peak"}}
 	for _, m := range results {
-		rows = append(rows, []string{mebibytes(m.CacheLimit), thousands(m.Read), thousands(m.CacheEntries), mebibytes(m.Before), mebibytes(m.After), mebibytes(m.Peak)})
+		rows = append(rows, []string{mebibytes(m.CacheLimit), table.Thousands(m.Read), table.Thousands(m.CacheEntries), mebibytes(m.Before), mebibytes(m.After), mebibytes(m.Peak)})
 	}
-	printTable(rows)
+	table.Print(rows)
 }
 
 func printCommands(results []commandResult) {
@@ -23,38 +23,38 @@ func printCommands(results []commandResult) {
 	for _, c := range results {
 		rows = append(rows, []string{c.Command, strconv.Itoa(c.Runs), fmt.Sprintf("%.1f", c.OutputP50), fmt.Sprintf("%.1f", c.OutputP99), fmt.Sprintf("%.1f", c.EndP50), fmt.Sprintf("%.1f", c.EndP99)})
 	}
-	printTable(rows)
+	table.Print(rows)
 }
 
 func printStops(results []stopResult) {
 	rows := [][]string{{"from an order to stop", "together", "orders", "p50 ms", "p99 ms", "max ms"}}
 	for _, s := range results {
-		rows = append(rows, []string{s.What, thousands(s.Size), thousands(s.Orders), fmt.Sprintf("%.1f", s.P50), fmt.Sprintf("%.1f", s.P99), fmt.Sprintf("%.1f", s.Max)})
+		rows = append(rows, []string{s.What, table.Thousands(s.Size), table.Thousands(s.Orders), fmt.Sprintf("%.1f", s.P50), fmt.Sprintf("%.1f", s.P99), fmt.Sprintf("%.1f", s.Max)})
 	}
-	printTable(rows)
+	table.Print(rows)
 }
 
 func printHeld(h heldResult) {
 	n := int64(h.Executions)
-	rows := [][]string{{fmt.Sprintf("%s live executions, started in %.0f s", thousands(h.Executions), h.Seconds), "before", "after", "bytes each"}}
+	rows := [][]string{{fmt.Sprintf("%s live executions, started in %.0f s", table.Thousands(h.Executions), h.Seconds), "before", "after", "bytes each"}}
 	for _, m := range []struct {
 		what string
 		footprint
 	}{{"live heap of the plugin", h.Heap}, {"resident, plugin", h.Plugin}, {"resident, Vault", h.Vault}} {
-		rows = append(rows, []string{m.what, mebibytes(m.Before), mebibytes(m.After), thousands(int((m.After - m.Before) / n))})
+		rows = append(rows, []string{m.what, mebibytes(m.Before), mebibytes(m.After), table.Thousands(int((m.After - m.Before) / n))})
 	}
-	printTable(rows)
+	table.Print(rows)
 }
 
 func printBurst(b burstResult) {
-	rows := [][]string{{fmt.Sprintf("%s rotations in %.0f s: %.0f in one second", thousands(b.Rotations), b.Seconds, float64(b.Rotations)/b.Seconds), "seconds", "reads", "p50 ms", "p99 ms", "max ms", "CPUs"}}
+	rows := [][]string{{fmt.Sprintf("%s rotations in %.0f s: %.0f in one second", table.Thousands(b.Rotations), b.Seconds, float64(b.Rotations)/b.Seconds), "seconds", "reads", "p50 ms", "p99 ms", "max ms", "CPUs"}}
 	for _, p := range []struct {
 		what string
 		phase
 	}{{"env/ before", b.Before}, {"env/ meanwhile", b.During}, {"env/ after", b.After}} {
-		rows = append(rows, []string{p.what, fmt.Sprintf("%.0f", p.Seconds), thousands(p.Reads), fmt.Sprintf("%.2f", p.P50), fmt.Sprintf("%.2f", p.P99), fmt.Sprintf("%.1f", p.Max), fmt.Sprintf("%.2f", p.CPUs)})
+		rows = append(rows, []string{p.what, fmt.Sprintf("%.0f", p.Seconds), table.Thousands(p.Reads), fmt.Sprintf("%.2f", p.P50), fmt.Sprintf("%.2f", p.P99), fmt.Sprintf("%.1f", p.Max), fmt.Sprintf("%.2f", p.CPUs)})
 	}
-	printTable(rows)
+	table.Print(rows)
 	rows = [][]string{{"resident", "before", "peak", "after"}}
 	for _, m := range []struct {
 		what string
@@ -62,15 +62,15 @@ func printBurst(b burstResult) {
 	}{{"plugin", b.Plugin}, {"Vault", b.Vault}} {
 		rows = append(rows, []string{m.what, mebibytes(m.Before), mebibytes(m.Peak), mebibytes(m.After)})
 	}
-	printTable(rows)
+	table.Print(rows)
 }
 
 func printWaiting(waiting []waitingResult, starts []startResult) {
 	rows := [][]string{{"schedules of which none is due", "seconds", "CPU ms of the plugin", "resident"}}
 	for _, w := range waiting {
-		rows = append(rows, []string{thousands(w.Schedules), fmt.Sprintf("%.0f", w.Seconds), fmt.Sprintf("%.0f", w.CPU), mebibytes(w.Resident)})
+		rows = append(rows, []string{table.Thousands(w.Schedules), fmt.Sprintf("%.0f", w.Seconds), fmt.Sprintf("%.0f", w.CPU), mebibytes(w.Resident)})
 	}
-	printTable(rows)
+	table.Print(rows)
 	rows = [][]string{{"from a kill of the plugin to", "median s", "max s"}}
 	for _, to := range []struct {
 		what string
@@ -85,7 +85,7 @@ func printWaiting(waiting []waitingResult, starts []startResult) {
 		}
 		rows = append(rows, []string{to.what, fmt.Sprintf("%.2f", median(took)), fmt.Sprintf("%.2f", slices.Max(took))})
 	}
-	printTable(rows)
+	table.Print(rows)
 }
 
 func printOperations(s setup, results []result) {
@@ -95,9 +95,9 @@ func printOperations(s setup, results []result) {
 
 	rows := [][]string{{"operation", "per second", "p50 ms", "p99 ms", "CPU ms"}}
 	for _, x := range results {
-		rows = append(rows, []string{x.Operation, thousands(int(x.PerSecond)), fmt.Sprintf("%.2f", x.P50), fmt.Sprintf("%.2f", x.P99), fmt.Sprintf("%.3f", x.CPU)})
+		rows = append(rows, []string{x.Operation, table.Thousands(int(x.PerSecond)), fmt.Sprintf("%.2f", x.P50), fmt.Sprintf("%.2f", x.P99), fmt.Sprintf("%.3f", x.CPU)})
 	}
-	printTable(rows)
+	table.Print(rows)
 }
 
 func printComparisons(comparisons []comparison) {
@@ -112,34 +112,7 @@ func printComparisons(comparisons []comparison) {
 		}
 		rows = append(rows, []string{c.What, fmt.Sprintf("%.2f", c.Value), c.Bar, verdict})
 	}
-	printTable(rows)
-}
-
-// printTable writes rows with the first column to the left and the others to the right.
-func printTable(rows [][]string) {
-	width := make([]int, len(rows[0]))
-	for _, row := range rows {
-		for i, cell := range row {
-			width[i] = max(width[i], utf8.RuneCountInString(cell))
-		}
-	}
-	fmt.Println()
-	for _, row := range rows {
-		line := fmt.Sprintf("%-*s", width[0], row[0])
-		for i, cell := range row[1:] {
-			line += fmt.Sprintf("   %*s", width[i+1], cell)
-		}
-		fmt.Println(strings.TrimRight(line, " "))
-	}
+	table.Print(rows)
 }
 
 func mebibytes(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
-
-// thousands writes n with a comma between each three digits.
-func thousands(n int) string {
-	s := strconv.Itoa(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}

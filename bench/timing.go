@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/agentchains/vault-plugin-secrets-agentchains/bench/sample"
+	"github.com/agentchains/vault-plugin-secrets-agentchains/bench/table"
 	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/sensitive"
 )
 
@@ -240,7 +241,7 @@ func (c *client) timed(ctx context.Context, method, path string, content body, s
 func printPairs(pairs []pairResult) {
 	rows := [][]string{{"", "samples of each", "median us", "median us", "t"}}
 	for _, p := range pairs {
-		rows = append(rows, []string{p.What, thousands(p.Samples), fmt.Sprintf("%.1f", p.Median[0]), fmt.Sprintf("%.1f", p.Median[1]), fmt.Sprintf("%.1f", p.T)})
+		rows = append(rows, []string{p.What, table.Thousands(p.Samples), fmt.Sprintf("%.1f", p.Median[0]), fmt.Sprintf("%.1f", p.Median[1]), fmt.Sprintf("%.1f", p.T)})
 	}
-	printTable(rows)
+	table.Print(rows)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/agentchains/vault-plugin-secrets-agentchains/bench/sample"
+	"github.com/agentchains/vault-plugin-secrets-agentchains/bench/table"
 )
 
 // waitingResult is what the plugin's process takes while nothing is due and
@@ -49,7 +50,7 @@ func (v *vault) measureWaiting(ctx context.Context, r *rotationsReport, o option
 	}
 	var reads []float64
 	for i := range o.starts {
-		progress("start %d of %d with %s schedules", i+1, o.starts, thousands(o.waiting))
+		progress("start %d of %d with %s schedules", i+1, o.starts, table.Thousands(o.waiting))
 		took, err := v.startLate(ctx, i)
 		if err != nil {
 			return err
@@ -66,7 +67,7 @@ func (v *vault) measureIdle(ctx context.Context, r *rotationsReport, schedules i
 	if err := v.useEngine(ctx); err != nil {
 		return err
 	}
-	progress("nothing is due of %s schedules", thousands(schedules))
+	progress("nothing is due of %s schedules", table.Thousands(schedules))
 	pid, err := v.pluginProcess(engineCommand)
 	if err != nil {
 		return err
@@ -136,7 +137,7 @@ func (v *vault) loadSchedules(ctx context.Context, n int, at func(i int) time.Ti
 	const batch = 100
 	for from := 0; from < n; from += batch {
 		if from%10_000 == 0 {
-			progress("schedules: %s of %s", thousands(from), thousands(n))
+			progress("schedules: %s of %s", table.Thousands(from), table.Thousands(n))
 		}
 		// The first versions stay until the benchmark is over.
 		fields := body{"rotator": keys, "rotation_period": period.Seconds(), "min_overlap": (12 * time.Hour).Seconds(),

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/agentchains/vault-plugin-secrets-agentchains/bench/redact/table"
+	"github.com/agentchains/vault-plugin-secrets-agentchains/bench/table"
 	"github.com/agentchains/vault-plugin-secrets-agentchains/redact"
 )
 

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/agentchains/vault-plugin-secrets-agentchains/bench/redact/table"
+	"github.com/agentchains/vault-plugin-secrets-agentchains/bench/table"
 	"github.com/agentchains/vault-plugin-secrets-agentchains/redact"
 )
 

@@ -12,7 +12,7 @@ import (
 	"github.com/zricethezav/gitleaks/v8/detect"
 	"github.com/zricethezav/gitleaks/v8/report"
 
-	"github.com/agentchains/vault-plugin-secrets-agentchains/bench/redact/table"
+	"github.com/agentchains/vault-plugin-secrets-agentchains/bench/table"
 	"github.com/agentchains/vault-plugin-secrets-agentchains/redact"
 )
 

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"github.com/agentchains/vault-plugin-secrets-agentchains/bench/redact/table"
+	"github.com/agentchains/vault-plugin-secrets-agentchains/bench/table"
 	"github.com/agentchains/vault-plugin-secrets-agentchains/redact"
 )
 
