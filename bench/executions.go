@@ -142,8 +142,8 @@ func (v *vault) quiet(ctx context.Context) error {
 	return err
 }
 
-// startExecutions starts n executions of the sample's agent and returns their ids.
-func startExecutions(ctx context.Context, clients []*client, mount string, n int, ttl time.Duration) ([]string, error) {
+// startExecutions starts n executions of an agent, whose path is given, and returns their ids.
+func startExecutions(ctx context.Context, clients []*client, agent string, n int, ttl time.Duration) ([]string, error) {
 	ids := make([]string, n)
 	return ids, each(clients, func(i int, c *client) error {
 		for ; i < n; i += len(clients) {
@@ -152,7 +152,7 @@ func startExecutions(ctx context.Context, clients []*client, mount string, n int
 					ID string `json:"execution_id"`
 				}
 			}
-			if err := c.call(ctx, http.MethodPost, executions(mount), body{"ttl": ttl.Seconds()}, &answer); err != nil {
+			if err := c.call(ctx, http.MethodPost, agent, body{"ttl": ttl.Seconds()}, &answer); err != nil {
 				return err
 			}
 			ids[i] = answer.Data.ID
@@ -176,7 +176,7 @@ func (v *vault) measureHeld(ctx context.Context, clients []*client, n int) (held
 		return held, err
 	}
 	// What is made once, by the first requests, is not what an execution takes.
-	if _, err := startExecutions(ctx, clients, mount, min(n, 1000), lifetime); err != nil {
+	if _, err := startExecutions(ctx, clients, executions(mount), min(n, 1000), lifetime); err != nil {
 		return held, err
 	}
 	if err := v.revoke(ctx, executions(mount)); err != nil {
@@ -191,7 +191,7 @@ func (v *vault) measureHeld(ctx context.Context, clients []*client, n int) (held
 	}
 	start := time.Now()
 	progress("memory: %s live executions", table.Thousands(n))
-	if _, err := startExecutions(ctx, clients, mount, n, lifetime); err != nil {
+	if _, err := startExecutions(ctx, clients, executions(mount), n, lifetime); err != nil {
 		return held, err
 	}
 	held.Seconds = time.Since(start).Seconds()

@@ -23,8 +23,16 @@ type operation struct {
 	method  string
 	paths   []string
 	content []byte
+	own     func(client int) []step                  // what each client sends, if not all the same
+	uneven  bool                                     // it is not meant to cost the same at each size
 	answer  func([]byte) (variables body, err error) // nil: it gives no variables
 	leases  string                                   // the prefix of the leases that it leaves behind
+}
+
+// step is one request of an operation.
+type step struct {
+	path    string
+	content []byte
 }
 
 // readOf is an operation that reads the 20 variables.
@@ -45,11 +53,19 @@ func kvAnswer(raw []byte) (body, error) {
 	return answer.Data.Data, err
 }
 
-func (o *operation) requests(ctx context.Context, c *client) ([]*http.Request, error) {
-	requests := make([]*http.Request, len(o.paths))
-	for i, path := range o.paths {
+// requests returns what the i-th client sends.
+func (o *operation) requests(ctx context.Context, c *client, i int) ([]*http.Request, error) {
+	var steps []step
+	if o.own != nil {
+		steps = o.own(i)
+	}
+	for _, path := range o.paths {
+		steps = append(steps, step{path, o.content})
+	}
+	requests := make([]*http.Request, len(steps))
+	for i, step := range steps {
 		var err error
-		if requests[i], err = c.request(ctx, o.method, path, o.content); err != nil {
+		if requests[i], err = c.request(ctx, o.method, step.path, step.content); err != nil {
 			return nil, err
 		}
 	}
@@ -58,7 +74,7 @@ func (o *operation) requests(ctx context.Context, c *client) ([]*http.Request, e
 
 // verify does the operation once, and checks that it gives exactly the 20 variables.
 func (o *operation) verify(ctx context.Context, c *client) error {
-	requests, err := o.requests(ctx, c)
+	requests, err := o.requests(ctx, c, 0)
 	if err != nil {
 		return err
 	}
@@ -96,7 +112,7 @@ func (o *operation) do(ctx context.Context, v *vault, clients []*client, duratio
 	took := make([][]time.Duration, len(clients))
 	start := time.Now()
 	err = each(clients, func(i int, c *client) error {
-		requests, err := o.requests(ctx, c)
+		requests, err := o.requests(ctx, c, i)
 		if err != nil {
 			return err
 		}
@@ -145,33 +161,53 @@ func each(clients []*client, f func(i int, c *client) error) error {
 	return errors.Join(errs...)
 }
 
-// interleave measures the operations: each is verified and warmed up, and then all
-// take turns, so that what else the machine does meets all of them.
+// turn is an operation, where and by whom it is done.
+type turn struct {
+	operation
+	vault   *vault
+	clients []*client
+}
+
+// interleave measures operations in one Vault.
 func (v *vault) interleave(ctx context.Context, clients []*client, o options, operations ...operation) ([]result, error) {
-	results := make([]result, len(operations))
+	turns := make([]turn, len(operations))
 	for i := range operations {
-		results[i].Operation = operations[i].name
-		if err := operations[i].verify(ctx, clients[0]); err != nil {
+		turns[i] = turn{operations[i], v, clients}
+	}
+	return interleave(ctx, o, turns)
+}
+
+// interleave measures operations: each is verified and warmed up, and then all
+// take turns, so that what else the machine does meets all of them. When it is
+// stopped after a round of all, it returns what it has with the error.
+func interleave(ctx context.Context, o options, turns []turn) ([]result, error) {
+	results := make([]result, len(turns))
+	for i, t := range turns {
+		results[i].Operation = t.name
+		if err := t.verify(ctx, t.clients[0]); err != nil {
 			return nil, err
 		}
-		if _, err := operations[i].do(ctx, v, clients, o.duration/2); err != nil {
+		if _, err := t.do(ctx, t.vault, t.clients, o.duration/2); err != nil {
 			return nil, err
 		}
 	}
 	for n := range o.rounds {
 		progress("round %d of %d", n+1, o.rounds)
-		for i := range operations {
-			got, err := operations[i].do(ctx, v, clients, o.duration)
-			if err != nil {
-				return nil, err
+		rounds := make([]round, len(turns))
+		for i, t := range turns {
+			var err error
+			if rounds[i], err = t.do(ctx, t.vault, t.clients, o.duration); err != nil {
+				if n == 0 {
+					return nil, err
+				}
+				return summarized(results), err
 			}
-			results[i].Rounds = append(results[i].Rounds, got)
+		}
+		for i := range results {
+			results[i].Rounds = append(results[i].Rounds, rounds[i])
 		}
 	}
-	for i := range results {
-		results[i].summarize()
-	}
-	return results, nil
+	return summarized(results), nil
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -41,6 +41,9 @@ type options struct {
 	idle     time.Duration // of reads before and after, and of nothing at all
 	waiting  int           // schedules of which none is due
 	samples  int           // of each of two things of which the time is compared
+	secrets  int           // the most in a mount
+	distinct int           // secrets read to fill the cache of each
+	loading  time.Duration // for all Vaults of growing size
 }
 
 // group says how many do something together, and how many times.
@@ -58,6 +61,7 @@ var parts = []part{
 	{"executions", "executions.json", measureExecutions},
 	{"rotations", "rotations.json", measureRotations},
 	{"timing", "timing.json", measureTiming},
+	{"scale", "scale.json", measureScale},
 }
 
 func main() {
@@ -73,6 +77,8 @@ func main() {
 
 		bursts: 3,
 		idle:   time.Minute,
+
+		distinct: 50_000,
 	}
 	flag.StringVar(&o.vault, "vault", "", "the vault `binary`")
 	flag.StringVar(&o.plugins, "plugins", "", "the `directory` of the built plugins")
@@ -80,9 +86,11 @@ func main() {
 	flag.StringVar(&o.results, "results", "bench", "the `directory` that gets the figures as JSON")
 	flag.IntVar(&o.held, "held", 100_000, "executions that live at the same time")
 	flag.IntVar(&o.bursts, "bursts", o.bursts, "bursts of rotations")
-	flag.StringVar(&o.part, "only", "", "the one `part` to measure: reads, executions, rotations, timing or redact")
+	flag.StringVar(&o.part, "only", "", "the one `part` to measure: reads, executions, rotations, timing, scale or redact")
 	flag.IntVar(&o.due, "due", 10_000, "rotations that are due at one moment")
 	flag.IntVar(&o.waiting, "waiting", 100_000, "schedules of which none is due")
+	flag.IntVar(&o.secrets, "secrets", 1_000_000, "the most secrets in the mounts of growing size")
+	flag.DurationVar(&o.loading, "loading", 15*time.Minute, "time to load the Vaults of growing size; those that take longer are left out")
 	flag.IntVar(&o.samples, "samples", 20_000, "samples of each of two things of which the time is compared")
 	flag.IntVar(&o.rate, "rate", 200, "reads in one second while secrets are rotated")
 	flag.IntVar(&o.clients, "clients", 16, "clients that work at the same time")
@@ -91,7 +99,7 @@ func main() {
 	quick := flag.Bool("quick", false, "only see that the benchmark runs: small numbers, one short round, no file")
 	flag.Parse()
 	if o.clients < 1 || o.rounds < 1 || o.duration <= 0 ||
-		o.held < 1 || o.bursts < 1 || o.due < 1 || o.waiting < o.starts || o.rate < 1 || o.samples < 2 || o.storage != "inmem" && o.storage != "raft" ||
+		o.held < 1 || o.bursts < 1 || o.due < 1 || o.waiting < o.starts || o.rate < 1 || o.samples < 2 || o.secrets < 1000 || o.loading <= 0 || o.storage != "inmem" && o.storage != "raft" ||
 		o.part != "" && !slices.ContainsFunc(parts, func(p part) bool { return p.name == o.part }) {
 		flag.Usage()
 		os.Exit(2)
@@ -102,6 +110,7 @@ func main() {
 		o.runs, o.held = 2, 500
 		o.watchers, o.runners = []group{{1, 2}, {10, 1}}, []group{{1, 1}, {2, 1}}
 		o.bursts, o.due, o.waiting, o.idle, o.samples = 1, 100, 500, time.Second, 100
+		o.secrets, o.distinct = 1_000, 500
 		o.results = ""
 	}
 
@@ -122,13 +131,11 @@ func run(ctx context.Context, o options) error {
 			continue
 		}
 		r, err := p.run(ctx, o)
+		// What was measured before it was stopped is kept.
+		if r != nil && o.results != "" {
+			err = errors.Join(err, write(filepath.Join(o.results, p.file), r))
+		}
 		if err != nil {
-			return err
-		}
-		if o.results == "" {
-			continue
-		}
-		if err := write(filepath.Join(o.results, p.file), r); err != nil {
 			return err
 		}
 	}

@@ -44,7 +44,7 @@ func measureReads(ctx context.Context, v *vault, o options) (any, error) {
 	largest := mountOf(o.sizes[len(o.sizes)-1])
 	for n := range o.starts {
 		progress("start %d of %d", n+1, o.starts)
-		took, err := v.restart(ctx, largest)
+		took, err := v.restart(ctx, engineCommand, largest)
 		if err != nil {
 			return nil, err
 		}
@@ -158,9 +158,9 @@ func (v *vault) measureSizes(ctx context.Context, r *report, clients []*client, 
 	return nil
 }
 
-// restart kills the engine and returns the time until it has served a read.
-func (v *vault) restart(ctx context.Context, mount string) (time.Duration, error) {
-	before, err := v.pluginProcess(engineCommand)
+// restart kills the process of a plugin and returns the time until it has served a read.
+func (v *vault) restart(ctx context.Context, command, mount string) (time.Duration, error) {
+	before, err := v.pluginProcess(command)
 	if err != nil {
 		return 0, err
 	}
@@ -182,7 +182,7 @@ func (v *vault) restart(ctx context.Context, mount string) (time.Duration, error
 		}
 	}
 	took := time.Since(start)
-	after, err := v.pluginProcess(engineCommand)
+	after, err := v.pluginProcess(command)
 	if err == nil && after == before {
 		err = errors.New("the engine was not ended by a kill")
 	}
@@ -195,7 +195,7 @@ func (v *vault) measureMemory(ctx context.Context, clients []*client, mount stri
 	if err := v.put(ctx, mount+"/config", body{"cache_bytes": limit}); err != nil {
 		return m, err
 	}
-	if _, err := v.restart(ctx, mount); err != nil {
+	if _, err := v.restart(ctx, engineCommand, mount); err != nil {
 		return m, err
 	}
 	pid, err := v.pluginProcess(engineCommand)

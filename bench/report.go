@@ -93,12 +93,16 @@ func (v *vault) describe(ctx context.Context, o options) (setup, error) {
 	}, nil
 }
 
-// summarize sets the median of each figure over the rounds.
-func (r *result) summarize() {
-	r.PerSecond = r.median(func(x round) float64 { return x.PerSecond })
-	r.P50 = r.median(func(x round) float64 { return x.P50 })
-	r.P99 = r.median(func(x round) float64 { return x.P99 })
-	r.CPU = r.median(func(x round) float64 { return x.CPU })
+// summarized sets the median of each figure over the rounds.
+func summarized(results []result) []result {
+	for i := range results {
+		r := &results[i]
+		r.PerSecond = r.median(func(x round) float64 { return x.PerSecond })
+		r.P50 = r.median(func(x round) float64 { return x.P50 })
+		r.P99 = r.median(func(x round) float64 { return x.P99 })
+		r.CPU = r.median(func(x round) float64 { return x.CPU })
+	}
+	return results
 }
 
 func (r *result) median(figure func(round) float64) float64 {

@@ -79,9 +79,11 @@ func (v *vault) putSample(ctx context.Context, mount string) error {
 
 // fill stores filling secrets, in as many requests as Vault's time limit asks for.
 func (v *vault) fill(ctx context.Context, mount string, size int) error {
-	const batch = 25_000
+	const batch = 5_000
 	for from := 0; from < size; from += batch {
-		progress("filling %s: %s of %s", mount, table.Thousands(from), table.Thousands(size))
+		if from%(5*batch) == 0 {
+			progress("filling %s: %s of %s", mount, table.Thousands(from), table.Thousands(size))
+		}
 		if err := v.put(ctx, fmt.Sprintf("%s/fill/%d/%d", mount, from, min(from+batch, size)), nil); err != nil {
 			return err
 		}

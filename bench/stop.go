@@ -67,7 +67,7 @@ func (v *vault) repeatStops(what string, g group, stop func() ([]time.Duration, 
 // stopWatchers starts n executions, each with a watcher, tells all of them to
 // stop, and returns how long each order took to its watcher.
 func (v *vault) stopWatchers(ctx context.Context, clients []*client, n int) ([]time.Duration, error) {
-	ids, err := startExecutions(ctx, clients, plugin, n, 10*time.Minute)
+	ids, err := startExecutions(ctx, clients, executions(plugin), n, 10*time.Minute)
 	if err != nil {
 		return nil, err
 	}

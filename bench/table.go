@@ -88,6 +88,40 @@ func printWaiting(waiting []waitingResult, starts []startResult) {
 	table.Print(rows)
 }
 
+// printAxis has a column for each size.
+func printAxis(a axis) {
+	rows := [][]string{{a.What}}
+	for j, x := range a.Sizes[0].Operations {
+		rows = append(rows, []string{x.Operation + ", per second (beside the first)"}, []string{x.Operation + ", CPU ms"})
+		for _, at := range a.Sizes {
+			x := at.Operations[j]
+			rows[1+2*j] = append(rows[1+2*j], fmt.Sprintf("%s (%.2f)", table.Thousands(int(x.PerSecond)), x.Ratio))
+			rows[2+2*j] = append(rows[2+2*j], fmt.Sprintf("%.2f", x.CPU))
+		}
+	}
+	for _, row := range []struct {
+		what string
+		cell func(sizeResult) string
+	}{
+		{"seconds to load", func(r sizeResult) string { return fmt.Sprintf("%.0f", r.Load) }},
+		{"seconds from a kill to env/", func(r sizeResult) string { return fmt.Sprintf("%.2f", r.Read) }},
+		{"until all that runs is known", func(r sizeResult) string { return fmt.Sprintf("%.2f", r.Index) }},
+		{"live heap of the plugin", func(r sizeResult) string { return mebibytes(r.Heap) }},
+		{"resident, plugin", func(r sizeResult) string { return mebibytes(r.Plugin) }},
+		{"resident, Vault", func(r sizeResult) string { return mebibytes(r.Vault) }},
+	} {
+		cells := []string{row.what}
+		for _, at := range a.Sizes {
+			cells = append(cells, row.cell(at))
+		}
+		rows = append(rows, cells)
+	}
+	for _, at := range a.Sizes {
+		rows[0] = append(rows[0], table.Thousands(at.Size))
+	}
+	table.Print(rows)
+}
+
 func printOperations(s setup, results []result) {
 	fmt.Printf("\nVault %s in dev mode, storage %s, file audit device on.\n", s.Vault, s.Storage)
 	fmt.Printf("%d clients on the same %d CPUs (%s), %s.\n", s.Clients, s.CPUs, s.CPU, s.Go)

@@ -101,7 +101,7 @@ func (v *vault) startLate(ctx context.Context, i int) (startResult, error) {
 		return startResult{}, err
 	}
 	start := time.Now()
-	read, err := v.restart(ctx, plugin)
+	read, err := v.restart(ctx, engineCommand, plugin)
 	if err != nil {
 		return startResult{}, err
 	}
