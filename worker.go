@@ -58,7 +58,7 @@ func (w *worker) repeat(kicked <-chan struct{}, do func() time.Duration) {
 
 // workOnRotations does what is due, and returns how long nothing will be.
 func (b *backend) workOnRotations(ctx context.Context, s logical.Storage) (sleep time.Duration) {
-	const afterFailure = 5 * time.Second
+	const afterFailure = time.Second
 	defer func() { b.recovered("rotations", recover()) }()
 	if !b.WriteSafeReplicationState() {
 		return time.Minute
@@ -69,7 +69,12 @@ func (b *backend) workOnRotations(ctx context.Context, s logical.Storage) (sleep
 		if !isReadOnly(err) {
 			b.Logger().Warn("rotations do not advance, which is tried again", "error", err)
 		}
-		return afterFailure
+		// What failed is due again, and has kicked the worker itself.
+		select {
+		case <-ctx.Done():
+		case <-time.After(afterFailure):
+		}
+		return 0
 	case more:
 		return 0
 	}
