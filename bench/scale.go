@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,7 +58,7 @@ type site struct {
 type growth struct {
 	what       string
 	sizes      []int
-	load       func(ctx context.Context, s *site, size int) error
+	secrets    int // in the mount, when it is the live executions that grow
 	operations []operation
 }
 
@@ -79,16 +80,8 @@ func measureScale(ctx context.Context, v *vault, o options) (any, error) {
 	abort := operation{name: "rotation of what all hold", method: http.MethodPost, own: rotateHeld, uneven: true}
 	operations := []operation{readOf("env/", plugin+environment), start, rotate}
 	for _, g := range []growth{
-		{"secrets", powers(1000, o.secrets), func(ctx context.Context, s *site, size int) error {
-			return s.loadScale(ctx, size)
-		}, operations},
-		{"live executions", powers(100, o.held), func(ctx context.Context, s *site, size int) error {
-			if err := s.loadScale(ctx, 1000); err != nil {
-				return err
-			}
-			_, err := startExecutions(ctx, s.clients, holder, size, 24*time.Hour)
-			return err
-		}, append(operations, abort)},
+		{"secrets", powers(1000, o.secrets), 0, operations},
+		{"live executions", powers(100, o.held), 1000, append(operations, abort)},
 	} {
 		a, err := g.measure(ctx, o)
 		if len(a.Sizes) > 0 {
@@ -133,14 +126,18 @@ func (g *growth) measure(ctx context.Context, o options) (a axis, err error) {
 		sites = append(sites, s)
 		r := sizeResult{Size: size}
 		start := time.Now()
-		err = g.load(loading, s, size)
+		secrets := cmp.Or(g.secrets, size)
+		err = s.load(loading, secrets)
+		if err == nil && g.secrets > 0 {
+			_, err = startExecutions(loading, s.clients, holder, size, 24*time.Hour)
+		}
 		if ctx.Err() == nil && loading.Err() != nil {
 			progress("LEFT OUT: %s %s, which are not there after the %s of -loading", table.Thousands(size), g.what, o.loading)
 			break
 		}
 		r.Load = time.Since(start).Seconds()
 		if err == nil {
-			err = s.measureFresh(ctx, &r, o)
+			err = s.measureFresh(ctx, &r, min(secrets, o.distinct))
 		}
 		if err != nil {
 			return a, err
@@ -164,9 +161,9 @@ func newSite(ctx context.Context, o options) (*site, error) {
 	return s, nil
 }
 
-// loadScale mounts the loader in place of the engine, to tell how much of its
+// load mounts the loader in place of the engine, to tell how much of its
 // memory is in use, and stores secrets. The agent of holder gets one for each client.
-func (s *site) loadScale(ctx context.Context, size int) error {
+func (s *site) load(ctx context.Context, size int) error {
 	if err := s.register(ctx, plugin, loaderCommand); err != nil {
 		return err
 	}
@@ -211,7 +208,7 @@ func rotateTo(secret, value string) step {
 
 // measureFresh measures a fresh process of the plugin: when it has served the first
 // read, when it knows all that runs, and its memory after reads of many secrets.
-func (s *site) measureFresh(ctx context.Context, r *sizeResult, o options) error {
+func (s *site) measureFresh(ctx context.Context, r *sizeResult, distinct int) error {
 	begin := time.Now()
 	took, err := s.restart(ctx, loaderCommand, plugin)
 	if err != nil {
@@ -222,7 +219,7 @@ func (s *site) measureFresh(ctx context.Context, r *sizeResult, o options) error
 		return err
 	}
 	r.Index = time.Since(begin).Seconds()
-	if err := reveal(ctx, s.clients, plugin, min(r.Size, o.distinct)); err != nil {
+	if err := reveal(ctx, s.clients, plugin, distinct); err != nil {
 		return err
 	}
 	pid, err := s.pluginProcess(loaderCommand)
@@ -235,7 +232,7 @@ func (s *site) measureFresh(ctx context.Context, r *sizeResult, o options) error
 
 // knows waits until the plugin knows all that runs.
 func (s *site) knows(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
 	secret, _ := heldSecret(0)
 	for {
