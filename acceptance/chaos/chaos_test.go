@@ -104,8 +104,10 @@ func (r *run) round(seed uint64, lasts time.Duration) {
 	if err == nil {
 		err = w.settle()
 	}
-	if err != nil {
+	if err != nil { // then it is not known what the incidents list
 		r.Error(err)
+		w.keep()
+		return
 	}
 	verdict := w.history.Judge()
 	for _, wrong := range verdict.Wrong {
