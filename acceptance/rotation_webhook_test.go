@@ -226,7 +226,7 @@ func TestRotationChain(t *testing.T) {
 	e.same("failed", e.listed("failed"), nil)
 	serving := e.rotation(openAI)
 	e.same("the rotation", []any{serving["rotation_id"], serving["pending_version"], serving["blocking_executions"], serving["proof"], serving["attempt"], serving["last_error"]},
-		[]any{id, 2, []string{old.id}, "", 0, ""})
+		[]any{id, 2, []string{old.id}, "", 0, nil})
 	e.same("draining", e.listed("draining"), []string{openAI})
 	created := o.calls[0]
 	e.same("the call", []any{created.body.ID, created.body.Path, created.body.RotationID, created.body.RotationChain}, []any{id + ".create", openAI, id, "rotate-openai"})

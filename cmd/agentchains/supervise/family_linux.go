@@ -133,12 +133,25 @@ func parsePids(list string) (pids []int) {
 
 // parentOf returns 0 when there is no such process, or it has ended.
 func parentOf(pid int) int {
-	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	// pid (name) state parent …, and a name may have spaces and brackets.
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	fields := statOf(pid)
 	if len(fields) < 2 || fields[0] == "Z" {
 		return 0
 	}
 	parent, _ := strconv.Atoi(fields[1])
 	return parent
+}
+
+// mayBeStopped reports whether a process is stopped, or cannot be looked at. One that
+// only waits for a processor is not.
+func mayBeStopped(pid int) bool {
+	fields := statOf(pid)
+	return len(fields) == 0 || strings.EqualFold(fields[0], "T")
+}
+
+// statOf returns the state of a process, its parent and more; nothing when it cannot
+// be read.
+func statOf(pid int) []string {
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	// pid (name) state parent …, and a name may have spaces and brackets.
+	return strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 }

@@ -20,8 +20,10 @@ func (p *pulse) heard() { p.silent = 0 }
 
 // tick is called for each beat. The other one is to be continued when it is
 // silent, since somebody may have stopped it. It is given up when that happens
-// over and over, even if it says a word each time.
-func (p *pulse) tick() (wake, dead bool) {
+// over and over, even if it says a word each time. One that is not stopped waits for a
+// processor, on a machine that has too much to do: that takes longer.
+func (p *pulse) tick(stopped bool) (wake, dead bool) {
+	const mostWoken, mostSilent = 6, 60
 	p.silent++
 	if p.silent < 2 {
 		if p.steady++; p.steady == 3 {
@@ -30,8 +32,10 @@ func (p *pulse) tick() (wake, dead bool) {
 		return false, false
 	}
 	p.steady = 0
-	p.woken++
-	return true, p.woken == 6
+	if stopped {
+		p.woken++
+	}
+	return true, p.woken == mostWoken || p.silent == mostSilent
 }
 
 // An order goes from the runner to the supervisor. An empty one is a beat.

@@ -101,7 +101,7 @@ func (w *watcher) watch(stop <-chan time.Duration, signals <-chan os.Signal, s *
 			}
 			send = w.link.send(order{Signal: sig.(syscall.Signal)})
 		case <-ticker.C:
-			wake, dead := supervisor.tick()
+			wake, dead := supervisor.tick(mayBeStopped(w.supervisor.Pid))
 			if dead {
 				return w.takeOver(reports)
 			}

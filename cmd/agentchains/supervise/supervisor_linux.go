@@ -167,7 +167,7 @@ func (s *supervisor) watch() {
 				s.startKilling()
 			}
 		case <-ticker.C:
-			wake, dead := runner.tick()
+			wake, dead := runner.tick(mayBeStopped(s.runner))
 			if wake {
 				s.wakeRunner()
 			}

@@ -124,8 +124,9 @@ func TestFirstInAPIDNamespace(t *testing.T) {
 	}
 }
 
-// In a script, h is a message that was heard and - is a beat; in what comes of
-// it, w wakes the other one, d gives it up.
+// In a script, h is a message that was heard, - is a beat while the other one is
+// stopped, and , one while it waits for a processor; in what comes of it, w wakes the
+// other one, d gives it up.
 func TestPulse(t *testing.T) {
 	t.Parallel()
 	for script, want := range map[string]string{
@@ -135,6 +136,9 @@ func TestPulse(t *testing.T) {
 		"--h--h--h--h--h--h":      ".w.w.w.w.w.d",
 		"--h--h--h--h--h-h-h-h--": ".w.w.w.w.w....w",
 		"--h--h-h-h--h--h--h--h":  ".w.w...w.w.w.w",
+		",,h,,h,,h,,h,,h,,h,,h--": ".w.w.w.w.w.w.w.w",
+		"-,-,-,-,-,-,-":           ".wwwwwwwwwwwd",
+		strings.Repeat(",", 60):   "." + strings.Repeat("w", 58) + "d",
 	} {
 		var p pulse
 		var got strings.Builder
@@ -143,7 +147,7 @@ func TestPulse(t *testing.T) {
 				p.heard()
 				continue
 			}
-			switch wake, dead := p.tick(); {
+			switch wake, dead := p.tick(c == '-'); {
 			case dead:
 				got.WriteByte('d')
 			case wake:
