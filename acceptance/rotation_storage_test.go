@@ -45,8 +45,8 @@ func (d *durable) entries() map[string][]byte {
 			}
 			entry, err := d.client.Logical().ReadWithData("sys/raw/"+path, map[string][]string{"encoding": {"base64"}})
 			var refusal *api.ResponseError
-			if errors.As(err, &refusal) && refusal.StatusCode == http.StatusBadRequest && strings.HasPrefix(path, "core/") {
-				continue // Vault's own keys, and what it keeps beside its encryption
+			if errors.As(err, &refusal) && refusal.StatusCode == http.StatusBadRequest && (strings.HasPrefix(path, "core/") || strings.HasPrefix(path, "audit/")) {
+				continue // Vault's own keys, what it keeps beside its encryption, and a salt that begins as what is compressed does
 			}
 			d.must(err)
 			if entry == nil {
