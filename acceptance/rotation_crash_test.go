@@ -1,6 +1,7 @@
 package acceptance
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -53,7 +54,7 @@ func (e *engine) endRun(agent, run string) {
 // orchestrator and by the engine itself, and executions begin and end. Afterwards
 // every rotation ends, at the orchestrator too, and what is counted is what runs.
 func TestKilledWhileRotating(t *testing.T) {
-	const agent, lasts, shortest, clients, fewest = "prod/c/Worker", 20 * time.Second, 100 * time.Millisecond, 3, 30
+	const agent, longest, shortest, clients, enough = "prod/c/Worker", 2 * time.Minute, 100 * time.Millisecond, 3, 40
 	byChain := []string{"prod/org/A", "prod/org/B", "prod/chain/c/C"}
 	byEngine := []string{"prod/org/D", "all/org/E"}
 	all := slices.Concat(byChain, byEngine)
@@ -71,15 +72,16 @@ func TestKilledWhileRotating(t *testing.T) {
 
 	var wg sync.WaitGroup
 	e.Cleanup(wg.Wait)
-	until := time.Now().Add(lasts)
+	ctx, stop := context.WithTimeout(e.Context(), longest)
+	defer stop()
 	for _, path := range all {
 		wg.Go(func() {
-			for time.Now().Before(until) {
+			for ctx.Err() == nil {
 				if _, status := e.surely(update, "rotate/"+path, data{}); status != http.StatusOK && status != http.StatusConflict {
 					e.Errorf("rotate %s: %d", path, status)
 					return
 				}
-				for time.Now().Before(until) && !e.idle(path) {
+				for ctx.Err() == nil && !e.idle(path) {
 				}
 			}
 		})
@@ -89,7 +91,7 @@ func TestKilledWhileRotating(t *testing.T) {
 	ended := 0
 	for i := range clients {
 		wg.Go(func() {
-			for n := 0; time.Now().Before(until); n++ {
+			for n := 0; ctx.Err() == nil; n++ {
 				key := fmt.Sprintf("%d-%d", i, n)
 				answer, status := e.surely(update, "executions/"+agent, data{"idempotency_key": key, "run": key})
 				if status == http.StatusConflict { // the answer was lost, and a rotation began
@@ -111,13 +113,14 @@ func TestKilledWhileRotating(t *testing.T) {
 		})
 	}
 	kills, pid := 0, 0
-	for ; time.Now().Before(until); kills++ {
+	for ; kills < enough && ctx.Err() == nil; kills++ {
 		pid = e.process(plugin, pid)
 		// A plugin that dies while Vault starts it may never be started again.
 		e.surely(read, "status", nil)
 		<-time.After(shortest + rand.N(2*shortest))
 		e.kill(pid)
 	}
+	stop()
 	wg.Wait()
 
 	fresh := []string{e.startSurely(agent, "fresh")} // it proves what is pending
@@ -144,7 +147,7 @@ func TestKilledWhileRotating(t *testing.T) {
 		t.Logf("%d kills; %d executions ended; %d rotations promoted; %d calls of the orchestrator, of which %d were repeated",
 			kills, ended, promoted, len(o.calls), len(o.calls)-len(o.done))
 	})
-	if kills < fewest || promoted < len(all) {
+	if kills < enough || promoted < len(all) {
 		t.Errorf("%d kills and %d promotions prove little", kills, promoted)
 	}
 	e.must(eventually("what is counted is what runs", func() (bool, error) { return slices.Equal(e.live(agent), fresh), nil }))

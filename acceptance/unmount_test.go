@@ -54,6 +54,7 @@ func TestUnmountedWhileAgentsRun(t *testing.T) {
 		t.Errorf("%d leases are left", len(left.Data["keys"].([]any)))
 	}
 	e.enable(plugin, e.mount)
+	e.counting()
 	e.same("live", e.read("status")["executions"], data{})
 	e.refused(http.StatusNotFound, "there is no chain", read, "env/"+deployer, nil)
 }
