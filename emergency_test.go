@@ -447,3 +447,26 @@ func TestRevokeWhileWhatRunsIsRead(t *testing.T) {
 		e.is(e.states(got["incident_id"]), r.id+"=unacknowledged")
 	}
 }
+
+// TestAcknowledgedBeforeTheIncident lists who acknowledges after a crash, before the
+// worker has come to the incident that was not stored.
+func TestAcknowledgedBeforeTheIncident(t *testing.T) {
+	both(t, func(e *env) {
+		e.deployer()
+		for _, path := range []string{"revoke/agent/" + deployerPath, revokeOpen} {
+			quick, slow := e.started(nil), e.started(nil)
+			id := fmt.Sprint(e.ok(update, path, data{"reason": "strange"})["incident_id"])
+			for _, key := range []string{incidentKey(id), incidentPartKey(id, 0), openIncidentKey(id)} {
+				if err := e.s.Delete(e.Context(), key); err != nil {
+					e.Fatal(err)
+				}
+			}
+			e.cold = true // what runs is not read yet
+			e.start()
+			quick.acknowledge()
+			e.work()
+			e.is(e.states(id), sorted(quick.id+"=acknowledged", slow.id+"=unacknowledged"))
+			slow.acknowledge()
+		}
+	})
+}

@@ -145,6 +145,14 @@ func (b *backend) listIncident(ctx context.Context, s logical.Storage, head inci
 		return err
 	}
 	b.incidents.begin(head, hit, false)
+	// Who was told by what was stored before the engine was started, and acknowledged
+	// before the incident was open, does not run any more. Clocks of nodes may differ.
+	const skew = time.Minute
+	if head.CreatedAt.Before(b.started.Add(skew)) {
+		if err := b.noteRecords(ctx, s, head.CreatedAt); err != nil {
+			return err
+		}
+	}
 	if err := b.dropUntold(ctx, s, head.ID); err != nil {
 		return err
 	}
