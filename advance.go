@@ -3,6 +3,7 @@ package agentchains
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -184,13 +185,14 @@ func (b *backend) stopHolders(ctx context.Context, s logical.Storage, a scope.Ad
 		return err
 	}
 	_, err := b.changeSecret(ctx, s, a, "", nil, func(now *secretEntry) error {
-		if !now.Stopping || now.Destroyed[len(now.Destroyed)-1] != e.Destroyed[len(e.Destroyed)-1] {
-			return errUnchanged // there is more to tell
+		if !now.Stopping {
+			return errUnchanged
 		}
-		now.Stopping = false
 		for i := range now.Emergencies {
-			now.Emergencies[i].Listed = true
+			m := &now.Emergencies[i]
+			m.Listed = m.Listed || slices.ContainsFunc(e.Emergencies, func(told emergency) bool { return told.ID == m.ID })
 		}
+		now.Stopping = now.Destroyed[len(now.Destroyed)-1] != e.Destroyed[len(e.Destroyed)-1] // there is more to tell
 		return nil
 	})
 	return err

@@ -24,6 +24,7 @@ type emergency struct {
 	Listed    bool      `json:"listed"` // who held the versions was told, in storage too
 }
 
+// keptEmergencies is how many an entry keeps, beside those that are not listed yet.
 const keptEmergencies = 10
 
 func (m *emergency) incident(a scope.Address) incidentEntry {
@@ -100,7 +101,9 @@ func (e *secretEntry) revoke(v *revocation, now time.Time) {
 	told := e.tell(v.ID, "secret.revoked", now, map[string]string{"reason": v.Reason, "created_by": by, "incident_id": v.ID})
 	told.Numbers["executions"], told.IDs = len(v.holders), v.holders
 	e.Emergencies = append(e.Emergencies, v.emergency)
-	e.Emergencies = e.Emergencies[max(0, len(e.Emergencies)-keptEmergencies):]
+	for over := len(e.Emergencies) - keptEmergencies; over > 0 && e.Emergencies[0].Listed; over-- {
+		e.Emergencies = e.Emergencies[1:]
+	}
 }
 
 // removeLater has the rotator remove a version from the far side that knows it.

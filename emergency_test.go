@@ -470,3 +470,27 @@ func TestAcknowledgedBeforeTheIncident(t *testing.T) {
 		}
 	})
 }
+
+// TestManyRevocations revokes a secret more often than an entry keeps, before the worker
+// comes to any: each incident closes.
+func TestManyRevocations(t *testing.T) {
+	both(t, func(e *env) {
+		e.deployer()
+		incidents := map[string]*run{}
+		for i := range keptEmergencies + 3 {
+			r := e.started(nil)
+			id := e.ok(update, revokeOpen, data{"reason": fmt.Sprint("leak ", i), "value": fmt.Sprint("value ", i)})["incident_id"]
+			incidents[fmt.Sprint(id)] = r
+		}
+		e.start() // what was told in memory is gone
+		e.work()
+		for _, r := range incidents {
+			r.ok(update, "execution/"+r.id+"/finish", nil)
+		}
+		e.work()
+		for id, r := range incidents {
+			e.is(e.states(id), r.id+"=acknowledged")
+			e.is(e.ok(read, "incidents/"+id, nil)["state"], "closed")
+		}
+	})
+}

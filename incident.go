@@ -146,9 +146,8 @@ func (b *backend) listIncident(ctx context.Context, s logical.Storage, head inci
 	}
 	b.incidents.begin(head, hit, false)
 	// Who was told by what was stored before the engine was started, and acknowledged
-	// before the incident was open, does not run any more. Clocks of nodes may differ.
-	const skew = time.Minute
-	if head.CreatedAt.Before(b.started.Add(skew)) {
+	// before the incident was open, does not run any more.
+	if !head.CreatedAt.After(b.started) {
 		if err := b.noteRecords(ctx, s, head.CreatedAt); err != nil {
 			return err
 		}
