@@ -84,8 +84,9 @@ type History struct {
 // true.
 func (h *History) asOf(o *Operation) time.Duration {
 	at := o.Call
-	if o.Kind != Resolve && o.Kind != List {
-		return at // it is not done without a write to Vault's storage
+	// A start that gives no value is a refusal, which needs no write to Vault's storage.
+	if o.Kind != Resolve && o.Kind != List && (o.Kind != Start || o.Value != 0) {
+		return at
 	}
 	for _, d := range h.Deposed {
 		if (d.Node < 0 || d.Node == o.Node) && o.Call <= d.To && o.Return >= d.From {

@@ -105,8 +105,11 @@ func TestJudge(t *testing.T) {
 		"older than the cut":                   {operations: []operation{write(0, 1, 1), write(5, 10, 2), resolve(40, 50, 1)}, deposed: cut, want: noOrder},
 		"after the cut":                        {operations: []operation{write(0, 10, 1), write(20, 30, 2), resolve(110, 120, 1)}, deposed: cut, want: noOrder},
 		"a stale start of a node that was cut": {operations: []operation{write(0, 10, 1), write(20, 30, 2), start(40, 50, 1, "a")}, deposed: cut, want: noOrder},
-		"a revocation with a value":            {operations: []operation{write(0, 10, 1), start(11, 12, 1, "a"), revoke(20, 30, 1, 2), resolve(40, 50, 2), incident("a")}},
-		"a revocation without":                 {operations: []operation{write(0, 10, 1), revoke(20, 30, 1, 0), resolve(40, 50, 0), write(60, 70, 2), resolve(80, 90, 2), incident()}},
+		// A node that was cut off still refused to start what has a value again.
+		"a stale refusal of a node that was cut": {operations: []operation{write(0, 10, 1), revoke(11, 12, 1, 0), write(20, 30, 2), start(40, 50, 0, ""), resolve(60, 70, 2), incident()}, deposed: cut},
+		"the same of a node that was not cut":    {operations: []operation{write(0, 10, 1), revoke(11, 12, 1, 0), write(20, 30, 2), start(40, 50, 0, ""), resolve(60, 70, 2), incident()}, want: noOrder},
+		"a revocation with a value":              {operations: []operation{write(0, 10, 1), start(11, 12, 1, "a"), revoke(20, 30, 1, 2), resolve(40, 50, 2), incident("a")}},
+		"a revocation without":                   {operations: []operation{write(0, 10, 1), revoke(20, 30, 1, 0), resolve(40, 50, 0), write(60, 70, 2), resolve(80, 90, 2), incident()}},
 		// The engine did this: every version was revoked before, so it answered with the first incident.
 		"a revocation whose value is dropped":   {operations: []operation{write(0, 10, 1), revoke(20, 30, 1, 0), revoke(40, 50, 1, 2), resolve(60, 70, 0), incident()}, want: noOrder},
 		"a read during a revocation":            {operations: []operation{write(0, 10, 1), revoke(20, 40, 1, 0), resolve(30, 50, 1), incident()}},
