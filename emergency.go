@@ -189,6 +189,11 @@ func (b *backend) orderStored(ctx context.Context, s logical.Storage, e *executi
 		if held == nil || !held.Stopping {
 			continue
 		}
+		for i := range held.Emergencies { // of which the tombstones may have gone
+			if m := &held.Emergencies[i]; !m.Listed && slices.Contains(m.Versions, p.Version) {
+				return m.order(a), nil
+			}
+		}
 		for _, t := range held.Destroyed {
 			if t.Number == p.Version && t.Stop {
 				return &stopOrder{a.Path() + ": " + t.Reason, t.DestroyedBy, t.Incident, t.DestroyedAt}, nil

@@ -471,18 +471,23 @@ func TestAcknowledgedBeforeTheIncident(t *testing.T) {
 	})
 }
 
-// TestManyRevocations revokes a secret more often than an entry keeps, before the worker
-// comes to any: each incident closes.
+// TestManyRevocations revokes more often than an entry keeps, before the worker comes to any.
 func TestManyRevocations(t *testing.T) {
 	both(t, func(e *env) {
 		e.deployer()
 		incidents := map[string]*run{}
-		for i := range keptEmergencies + 3 {
+		for i := range keptTombstones + 3 {
 			r := e.started(nil)
 			id := e.ok(update, revokeOpen, data{"reason": fmt.Sprint("leak ", i), "value": fmt.Sprint("value ", i)})["incident_id"]
 			incidents[fmt.Sprint(id)] = r
 		}
+		e.cold = true
 		e.start() // what was told in memory is gone
+		for _, r := range incidents {
+			if _, refusal := r.renew(0); !strings.HasPrefix(refusal, "EXECUTION_TERMINATED") {
+				e.Errorf("a renewal answers %q", refusal)
+			}
+		}
 		e.work()
 		for _, r := range incidents {
 			r.ok(update, "execution/"+r.id+"/finish", nil)
@@ -490,7 +495,6 @@ func TestManyRevocations(t *testing.T) {
 		e.work()
 		for id, r := range incidents {
 			e.is(e.states(id), r.id+"=acknowledged")
-			e.is(e.ok(read, "incidents/"+id, nil)["state"], "closed")
 		}
 	})
 }
