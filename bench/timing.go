@@ -135,7 +135,7 @@ func (v *vault) timingPairs(ctx context.Context) ([]pair, error) {
 	if err := v.put(ctx, place+"GUESSED", body{"value": value}); err != nil {
 		return nil, err
 	}
-	ids, err := startExecutions(ctx, []*client{v.client}, plugin, 1, time.Hour)
+	ids, err := startExecutions(ctx, []*client{v.client}, executions(plugin), 1, time.Hour)
 	if err != nil {
 		return nil, err
 	}
