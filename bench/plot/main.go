@@ -11,6 +11,8 @@ import (
 	"math"
 	"os"
 	"strings"
+
+	"github.com/agentchains/vault-plugin-secrets-agentchains/bench/table"
 )
 
 // report is what is drawn of the figures.
@@ -74,11 +76,7 @@ type tick struct {
 func logarithmic(from, to float64) scale {
 	s := scale{at: func(v float64) float64 { return math.Log(v/from) / math.Log(to/from) }}
 	for v := from; v <= to; v *= 10 {
-		label := fmt.Sprintf("%.0f", v)
-		for i := len(label) - 3; i > 0; i -= 3 {
-			label = label[:i] + "," + label[i:]
-		}
-		s.ticks = append(s.ticks, tick{v, label})
+		s.ticks = append(s.ticks, tick{v, table.Thousands(int(v))})
 	}
 	return s
 }
