@@ -40,6 +40,12 @@ func (e *engine) process(plugin string, before int) int {
 func (e *engine) kill(pid int) {
 	e.Helper()
 	e.must(syscall.Kill(pid, syscall.SIGKILL))
+	e.ended(pid)
+}
+
+// ended waits until there is no such process.
+func (e *engine) ended(pid int) {
+	e.Helper()
 	e.must(eventually("the process is gone", func() (bool, error) {
 		return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH), nil
 	}))

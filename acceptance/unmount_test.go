@@ -39,6 +39,7 @@ func TestUnmountedWhileAgentsRun(t *testing.T) {
 	e, plugin := newOwnProcess(t)
 	e.deployPipeline()
 	_, wait := e.watchedBy(many)
+	pid := e.process(plugin, 0)
 	begun := time.Now()
 	e.must(e.client.Sys().Unmount(e.mount))
 	took := time.Since(begun)
@@ -47,7 +48,9 @@ func TestUnmountedWhileAgentsRun(t *testing.T) {
 	if took > longest {
 		t.Errorf("that is more than %s", longest)
 	}
-	e.must(eventually("the plugin has ended", func() (bool, error) { pids, err := vault.Plugins(plugin); return len(pids) == 0, err }))
+	// Another process may be there: when Vault's rollback of all mounts comes to the
+	// mount while it goes, Vault finds the plugin shut down, and starts it anew.
+	e.ended(pid)
 	left, err := e.client.Logical().List("sys/leases/lookup/" + e.mount + "/executions/" + deployer)
 	e.must(err)
 	if left != nil {
