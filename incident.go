@@ -102,6 +102,7 @@ type openIncident struct {
 	dirty      map[int]bool   // parts that are to be stored
 	storedAt   time.Time
 	stale      bool // the entry is to be stored
+	doubtful   bool // it is listed, with executions whose records may not say so
 }
 
 func newIncidents() *incidents { return &incidents{open: map[string]*openIncident{}} }
@@ -136,6 +137,7 @@ func (x *incidents) begin(head incidentEntry, hit []killed, listed bool) {
 		o.noteLocked(k)
 	}
 	o.Listed, o.stale = o.Listed || listed, true
+	o.doubtful = o.Listed
 }
 
 // listIncident completes an incident: hit is all that is still to be added to what
@@ -151,9 +153,6 @@ func (b *backend) listIncident(ctx context.Context, s logical.Storage, head inci
 		if err := b.noteRecords(ctx, s, head.CreatedAt); err != nil {
 			return err
 		}
-	}
-	if err := b.dropUntold(ctx, s, head.ID); err != nil {
-		return err
 	}
 	b.incidents.begin(head, nil, true)
 	return b.storeIncident(ctx, s, head.ID)
@@ -224,6 +223,17 @@ func (x *incidents) waiting(incident string) []string {
 		}
 	}
 	return ids
+}
+
+// setDoubtful says whether an incident lists executions that may never have been told,
+// and returns what was said before.
+func (x *incidents) setDoubtful(incident string, doubtful bool) (before bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if o := x.open[incident]; o != nil {
+		before, o.doubtful = o.doubtful, doubtful
+	}
+	return before
 }
 
 func (x *incidents) drop(incident, id string) {

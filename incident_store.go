@@ -44,6 +44,12 @@ func (x *incidents) ripe(id string, now time.Time) bool {
 }
 
 func (b *backend) storeIncident(ctx context.Context, s logical.Storage, id string) error {
+	if b.incidents.setDoubtful(id, false) {
+		if err := b.dropUntold(ctx, s, id); err != nil {
+			b.incidents.setDoubtful(id, true)
+			return err
+		}
+	}
 	lock := b.lockEntry(incidentKey(id))
 	lock.Lock()
 	defer lock.Unlock()
