@@ -390,6 +390,39 @@ func TestRevokeWhileWhatRunsIsRead(t *testing.T) {
 	}
 }
 
+// TestReadWhileItIsRevoked orders an execution of before the start of the engine that
+// is being read when the order is stored: at no moment it is known without the order.
+func TestReadWhileItIsRevoked(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.deployer()
+	r := e.started(nil)
+	e.cold = true // what runs is not read yet
+	e.start()
+	record, err := getExecution(e.Context(), e.s, r.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var once sync.Once
+	e.s.onOp = func(op string) {
+		if strings.HasPrefix(op, "get "+secretPrefix) {
+			once.Do(func() {
+				noted := e.b.executions.ordersNoted()
+				e.ok(update, "revoke/agent/"+deployerPath, data{"reason": "strange"})
+				if e.b.executions.putOrdered(record, e.clock.Now(), nil, noted) {
+					e.Error("it is known without the order")
+				}
+			})
+		}
+	}
+	if err := e.b.index(e.Context(), e.s, record); err != nil {
+		t.Fatal(err)
+	}
+	if order, known := e.b.executions.orderOf(r.id); !known || order == nil {
+		t.Errorf("it is known: %v, with the order %v", known, order)
+	}
+}
+
 // TestManyRevocations revokes more often than an entry keeps, before the worker comes to any.
 func TestManyRevocations(t *testing.T) {
 	both(t, func(e *env) {

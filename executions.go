@@ -25,6 +25,7 @@ type executions struct {
 	ready   bool                         // all that is stored is here
 	moves   []string                     // ids that have ended and are to be put away
 	closed  map[pin]int                  // versions that take no new pins, by so many who asked for it
+	orders  int                          // that may be for executions which are not here yet
 
 	released func([]pin) // called with what an execution held when it has ended
 }
@@ -92,15 +93,35 @@ func (x *executions) put(e *executionEntry, grace time.Time) {
 	x.putLocked(e, grace)
 }
 
-// putOrdered adds an execution that was given an order, unless order is nil.
-func (x *executions) putOrdered(e *executionEntry, grace time.Time, order *stopOrder) {
+// noteOrder is called by who has stored an order, before they look whom it is for:
+// those who are being read from storage then are compared with the order anew.
+func (x *executions) noteOrder() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.orders++
+}
+
+// ordersNoted returns how often noteOrder was called.
+func (x *executions) ordersNoted() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.orders
+}
+
+// putOrdered adds an execution that was given an order, unless order is nil. It does
+// not, and returns false, when orders were noted since there were so many.
+func (x *executions) putOrdered(e *executionEntry, grace time.Time, order *stopOrder, noted int) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.orders != noted {
+		return false
+	}
 	x.putLocked(e, grace)
 	if run := x.byID[e.ID]; order != nil && run.state == executionActive {
 		run.order = order
 		run.setLocked(executionTerminating, run.generation+1)
 	}
+	return true
 }
 
 // begin adds an execution, unless one of its pins is on an entry that is closed.

@@ -195,6 +195,7 @@ func (b *backend) revokeRunners(ctx context.Context, req *logical.Request, d *fr
 	b.incidents.begin(e.incident(), hit, false)
 	b.stops.put(e)
 	// Who was started before the engine may have become known meanwhile.
+	b.executions.noteOrder()
 	late := b.executions.order(b.executions.matching(e.matches), e.order())
 	b.incidents.begin(e.incident(), late, false)
 	hit = append(hit, late...)

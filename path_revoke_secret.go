@@ -98,6 +98,7 @@ func (b *backend) revokeSecret(ctx context.Context, req *logical.Request, d *fra
 // opens the incident. The worker completes both from the entry.
 func (b *backend) tellRevoked(ctx context.Context, s logical.Storage, a scope.Address, v *revocation) {
 	// Who was started before the engine may have become known while it was stored.
+	b.executions.noteOrder()
 	v.holders = b.holdersOf(a, v.Versions)
 	hit := b.executions.order(v.holders, v.order(a))
 	// It may have been faster: then the incident is there, even closed.

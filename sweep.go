@@ -40,19 +40,19 @@ func (b *backend) loadExecutions(ctx context.Context, s logical.Storage) error {
 }
 
 // index adds an execution that was started before the engine was. What it was told
-// since, and its record does not say yet, holds from the first moment. A revocation
-// that is being stored is looked for once more afterwards: it looks for executions
-// when it is stored, and one of the two sees the other.
+// since, and its record does not say yet, holds from the first moment: who stores an
+// order either finds it here, or has it compared with the order anew.
 func (b *backend) index(ctx context.Context, s logical.Storage, e *executionEntry) error {
-	order, err := b.orderStored(ctx, s, e)
-	if err != nil {
-		return err
+	for {
+		noted := b.executions.ordersNoted()
+		order, err := b.orderStored(ctx, s, e)
+		if err != nil {
+			return err
+		}
+		if b.executions.putOrdered(e, b.started.Add(e.TTL), order, noted) {
+			return nil
+		}
 	}
-	b.executions.putOrdered(e, b.started.Add(e.TTL), order)
-	if order, err = b.orderStored(ctx, s, e); err == nil && order != nil {
-		b.executions.order([]string{e.ID}, order)
-	}
-	return err
 }
 
 // eachKey calls do for each id in the shards below a prefix.
