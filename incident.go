@@ -125,28 +125,46 @@ func (x *incidents) openedLocked(head incidentEntry) *openIncident {
 	return o
 }
 
-// begin opens an incident, and adds executions that it tells to stop.
+// begin opens an incident, and adds executions that it tells to stop. Once it is
+// stored, noteHit is to be called instead, because it may have been closed.
 func (x *incidents) begin(head incidentEntry, hit []killed, listed bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	o := x.openedLocked(head)
-	for _, a := range head.Alerts {
-		o.Alerts = withAlert(o.Alerts, a)
-	}
 	for _, k := range hit {
 		o.noteLocked(k)
 	}
-	o.Listed, o.stale = o.Listed || listed, true
+	if listed && !o.Listed {
+		o.Listed, o.stale = true, true
+	}
 	o.doubtful = o.Listed
+}
+
+// noteHit adds executions to an incident, which is opened if it is not, with what is
+// stored of it.
+func (b *backend) noteHit(ctx context.Context, s logical.Storage, first incidentEntry, hit []killed, listed bool) error {
+	lock := b.lockEntry(incidentKey(first.ID))
+	lock.Lock()
+	defer lock.Unlock()
+	if !b.incidents.has(first.ID) {
+		head, known, err := readIncident(ctx, s, first.ID)
+		if err != nil {
+			return err
+		}
+		if head != nil {
+			b.incidents.begin(*head, known, head.Listed)
+		}
+	}
+	b.incidents.begin(first, hit, listed)
+	return nil
 }
 
 // listIncident completes an incident: hit is all that is still to be added to what
 // it has told to stop.
 func (b *backend) listIncident(ctx context.Context, s logical.Storage, head incidentEntry, hit []killed) error {
-	if err := b.reopen(ctx, s, head); err != nil {
+	if err := b.noteHit(ctx, s, head, hit, false); err != nil {
 		return err
 	}
-	b.incidents.begin(head, hit, false)
 	// Who was told by what was stored before the engine was started, and acknowledged
 	// before the incident was open, does not run any more.
 	if !head.CreatedAt.After(b.started) {
@@ -154,28 +172,10 @@ func (b *backend) listIncident(ctx context.Context, s logical.Storage, head inci
 			return err
 		}
 	}
-	b.incidents.begin(head, nil, true)
-	return b.storeIncident(ctx, s, head.ID)
-}
-
-// reopen opens an incident that is not open: as it is stored, if it is, since it
-// may have been closed before whoever has begun it said so.
-func (b *backend) reopen(ctx context.Context, s logical.Storage, first incidentEntry) error {
-	lock := b.lockEntry(incidentKey(first.ID))
-	lock.Lock()
-	defer lock.Unlock()
-	if b.incidents.has(first.ID) {
-		return nil
-	}
-	head, hit, err := readIncident(ctx, s, first.ID)
-	if err != nil {
+	if err := b.noteHit(ctx, s, head, nil, true); err != nil {
 		return err
 	}
-	if head == nil {
-		head = &first
-	}
-	b.incidents.begin(*head, hit, head.Listed)
-	return nil
+	return b.storeIncident(ctx, s, head.ID)
 }
 
 func (x *incidents) has(id string) bool {

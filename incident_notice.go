@@ -73,8 +73,11 @@ func (x *incidents) untold(now time.Time) (n *notification, k *killed, later boo
 func (x *incidents) told(incident, execution, event string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if o := x.open[incident]; o != nil {
-		i := o.index[execution]
+	o := x.open[incident]
+	if o == nil {
+		return
+	}
+	if i, listed := o.index[execution]; listed {
 		o.executions[i].Told = event
 		o.dirty[i/partSize], o.stale = true, true
 	}

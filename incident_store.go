@@ -111,14 +111,16 @@ func (b *backend) loadIncidents(ctx context.Context, s logical.Storage) error {
 	}
 	since := b.now()
 	for _, id := range ids {
-		head, hit, err := readIncident(ctx, s, id)
+		head, err := getIncident(ctx, s, id)
 		if err != nil {
 			return err
 		}
 		if head == nil {
 			continue
 		}
-		b.incidents.begin(*head, hit, head.Listed)
+		if err := b.noteHit(ctx, s, *head, nil, false); err != nil {
+			return err
+		}
 		if head.CreatedAt.Before(since) {
 			since = head.CreatedAt
 		}

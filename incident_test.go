@@ -3,6 +3,7 @@ package agentchains
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -84,6 +85,40 @@ func TestAcknowledgedBeforeTheIncident(t *testing.T) {
 			e.is(e.states(id), sorted(quick.id+"=acknowledged", slow.id+"=unacknowledged"))
 			slow.acknowledge()
 		}
+	})
+}
+
+// TestIncidentClosesWhileItIsListed keeps whom an incident lists when a crash came before
+// the entry said that it is listed, and it closes while it is listed again.
+func TestIncidentClosesWhileItIsListed(t *testing.T) {
+	both(t, func(e *env) {
+		e.deployer()
+		r := e.started(nil)
+		id := fmt.Sprint(e.ok(update, revokeOpen, data{"reason": "leaked"})["incident_id"])
+		e.work()
+		e.start()
+		e.work()
+		head, err := getIncident(e.Context(), e.s, id)
+		if err != nil {
+			e.Fatal(err)
+		}
+		var once sync.Once
+		e.s.onOp = func(op string) {
+			if op == "list "+historyPrefix {
+				once.Do(func() {
+					r.acknowledge()
+					e.work()
+					e.is(e.b.incidents.has(id), false)
+				})
+			}
+		}
+		if err := e.b.listIncident(e.Context(), e.s, *head, nil); err != nil {
+			e.Fatal(err)
+		}
+		e.s.onOp = nil
+		e.work()
+		e.is(e.states(id), r.id+"=acknowledged")
+		e.is(len(e.stored(openIncidentPrefix)), 0)
 	})
 }
 

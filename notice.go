@@ -188,7 +188,7 @@ func (b *backend) storeFirst(ctx context.Context, s logical.Storage, first incid
 	if listed {
 		return nil
 	}
-	if err := b.reopen(ctx, s, first); err != nil {
+	if err := b.noteHit(ctx, s, first, nil, false); err != nil {
 		return err
 	}
 	return b.storeIncident(ctx, s, first.ID)

@@ -197,17 +197,20 @@ func (b *backend) revokeRunners(ctx context.Context, req *logical.Request, d *fr
 	// Who was started before the engine may have become known meanwhile.
 	b.executions.noteOrder()
 	late := b.executions.order(b.executions.matching(e.matches), e.order())
-	b.incidents.begin(e.incident(), late, false)
 	hit = append(hit, late...)
-	b.storeSoon(ctx, req.Storage, e.ID)
+	b.storeSoon(ctx, req.Storage, e.incident(), late)
 	return b.revokeAnswer(e.ID, killedIDs(hit)), nil
 }
 
-// storeSoon stores an incident that was just opened, so that it can be read at
+// storeSoon stores an incident with who was told to stop, so that it can be read at
 // once. What fails here is the worker's to do again.
-func (b *backend) storeSoon(ctx context.Context, s logical.Storage, id string) {
-	if err := b.storeIncident(ctx, s, id); err != nil {
-		b.Logger().Warn("an incident is not stored yet, and is tried again", "incident", id, "error", err)
+func (b *backend) storeSoon(ctx context.Context, s logical.Storage, head incidentEntry, hit []killed) {
+	err := b.noteHit(ctx, s, head, hit, false)
+	if err == nil {
+		err = b.storeIncident(ctx, s, head.ID)
+	}
+	if err != nil {
+		b.Logger().Warn("an incident is not stored yet, and is tried again", "incident", head.ID, "error", err)
 	}
 	b.kick()
 }
@@ -239,8 +242,7 @@ func (b *backend) firstHit(ctx context.Context, s logical.Storage, first inciden
 		return nil, err
 	}
 	if head == nil {
-		b.incidents.begin(first, nil, false)
-		b.storeSoon(ctx, s, first.ID)
+		b.storeSoon(ctx, s, first, nil)
 	}
 	return append([]killed{}, hit...), nil
 }

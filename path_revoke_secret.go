@@ -100,12 +100,7 @@ func (b *backend) tellRevoked(ctx context.Context, s logical.Storage, a scope.Ad
 	// Who was started before the engine may have become known while it was stored.
 	b.executions.noteOrder()
 	v.holders = b.holdersOf(a, v.Versions)
-	hit := b.executions.order(v.holders, v.order(a))
-	// It may have been faster: then the incident is there, even closed.
-	if err := b.reopen(ctx, s, v.incident(a)); err == nil {
-		b.incidents.begin(v.incident(a), hit, false)
-	}
-	b.storeSoon(ctx, s, v.ID)
+	b.storeSoon(ctx, s, v.incident(a), b.executions.order(v.holders, v.order(a)))
 }
 
 // wantedRevocation is what the request asks for.
