@@ -65,7 +65,7 @@ func (v *vault) start(ctx context.Context, o options) error {
 		if err != nil {
 			return err
 		}
-		settings += fmt.Sprintf("cluster_addr = %q\ndisable_mlock = true\nstorage \"raft\" {\n  path = %q\n  node_id = \"bench\"\n}\n",
+		settings += fmt.Sprintf("cluster_addr = %q\ndisable_mlock = true\nstorage \"raft\" {\n  path = %q\n  node_id = \"bench\"\n  performance_multiplier = 1\n}\n",
 			"https://"+cluster, v.dir)
 	}
 	file := filepath.Join(v.dir, "vault.hcl")
