@@ -217,7 +217,7 @@ func (b *backend) withExecution(ctx context.Context, s logical.Storage, id strin
 	if err := put(ctx, s, e); err != nil {
 		return nil, err
 	}
-	b.incidents.note(e)
+	b.incidents.note(e, true)
 	if e.State.ended() {
 		b.executions.remove(id)
 		b.kick()

@@ -89,10 +89,18 @@ func killedOf(e *executionEntry, at time.Time) killed {
 
 // incidents are those of which not everything is stored yet.
 type incidents struct {
-	mu     sync.Mutex // guards all below
-	open   map[string]*openIncident
-	loaded bool // those that were open when the engine ended are here
+	reading sync.Mutex // held while the records of executions are read
+	mu      sync.Mutex // guards all below
+	open    map[string]*openIncident
+	loaded  bool                // those that were open when the engine ended are here
+	early   map[string][]killed // by incidents that are not open yet
+	kept    int                 // of early
+	forgot  bool                // more than is kept of early
+	since   time.Time           // the records of executions that ended since were read; zero: none
 }
+
+// mostEarly bounds what is kept for incidents that are not open yet.
+const mostEarly = 10_000
 
 // openIncident is an incident while executions may still acknowledge.
 type openIncident struct {
@@ -105,7 +113,9 @@ type openIncident struct {
 	doubtful   bool // it is listed, with executions whose records may not say so
 }
 
-func newIncidents() *incidents { return &incidents{open: map[string]*openIncident{}} }
+func newIncidents() *incidents {
+	return &incidents{open: map[string]*openIncident{}, early: map[string][]killed{}}
+}
 
 func newIncidentID(now time.Time) string {
 	return now.UTC().Format("20060102-150405-") + newRotationID()[:8]
@@ -121,6 +131,11 @@ func (x *incidents) openedLocked(head incidentEntry) *openIncident {
 	if o == nil {
 		o = &openIncident{incidentEntry: head, index: map[string]int{}, dirty: map[int]bool{}, stale: true}
 		x.open[head.ID] = o
+		for _, k := range x.early[head.ID] {
+			o.noteLocked(k)
+		}
+		x.kept -= len(x.early[head.ID])
+		delete(x.early, head.ID)
 	}
 	return o
 }
@@ -166,7 +181,7 @@ func (b *backend) listIncident(ctx context.Context, s logical.Storage, head inci
 		return err
 	}
 	// Who was told by what was stored before the engine was started, and acknowledged
-	// before the incident was open, does not run any more.
+	// then, does not run any more.
 	if !head.CreatedAt.After(b.started) {
 		if err := b.noteRecords(ctx, s, head.CreatedAt); err != nil {
 			return err
@@ -260,8 +275,8 @@ func (o *openIncident) noteLocked(k killed) {
 		i = len(o.executions)
 		o.index[k.ID] = i
 		o.executions = append(o.executions, k)
-	} else if o.executions[i].State == acknowledged && k.State != acknowledged {
-		return
+	} else if was := o.executions[i].State; was == acknowledged && k.State != acknowledged || k.State == unacknowledged {
+		return // what came of it was read earlier
 	} else {
 		k.OrderedAt, k.Told = o.executions[i].OrderedAt, cmp.Or(o.executions[i].Told, k.Told)
 		o.executions[i] = k
@@ -270,17 +285,27 @@ func (o *openIncident) noteLocked(k killed) {
 }
 
 // note keeps what became of an execution that was told to stop in each open incident
-// that lists it: the one that told it, and those that came upon it later.
-func (x *incidents) note(e *executionEntry) {
+// that lists it: the one that told it, and those that came upon it later. For one that
+// may still be opened it is kept aside.
+func (x *incidents) note(e *executionEntry, mayOpen bool) {
 	if e.IncidentID == "" {
 		return
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	k := killedOf(e, e.OrderedAt)
 	for _, o := range x.open {
 		if _, listed := o.index[e.ID]; listed || o.ID == e.IncidentID {
-			o.noteLocked(killedOf(e, e.OrderedAt))
+			o.noteLocked(k)
 		}
+	}
+	switch {
+	case x.open[e.IncidentID] != nil || !mayOpen:
+	case x.kept == mostEarly:
+		x.forgot = true
+	default:
+		x.early[e.IncidentID] = append(x.early[e.IncidentID], k)
+		x.kept++
 	}
 }
 

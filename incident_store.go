@@ -161,14 +161,31 @@ func readIncident(ctx context.Context, s logical.Storage, id string) (*incidentE
 	return head, hit, nil
 }
 
-// noteRecords looks at all executions that live or have ended since a time.
+// noteRecords looks at all executions that live or have ended since a time, once. What
+// it finds of incidents that are neither open nor listed is kept until they are opened;
+// if that is too much, it looks again for each of them.
 func (b *backend) noteRecords(ctx context.Context, s logical.Storage, since time.Time) error {
+	b.incidents.reading.Lock()
+	defer b.incidents.reading.Unlock()
+	since = since.UTC().Truncate(time.Hour) // as the history is kept
+	if b.incidents.hasRead(since) {
+		return nil
+	}
+	mayOpen := map[string]bool{}
 	note := func(id string) error {
 		e, err := getExecution(ctx, s, id)
-		if e != nil {
-			b.incidents.note(e)
+		if e == nil || e.IncidentID == "" || err != nil {
+			return err
 		}
-		return err
+		if _, known := mayOpen[e.IncidentID]; !known {
+			head, err := getIncident(ctx, s, e.IncidentID)
+			if err != nil {
+				return err
+			}
+			mayOpen[e.IncidentID] = head == nil || !head.Listed
+		}
+		b.incidents.note(e, mayOpen[e.IncidentID])
+		return nil
 	}
 	if err := eachKey(ctx, s, livePrefix, note); err != nil {
 		return err
@@ -178,7 +195,7 @@ func (b *backend) noteRecords(ctx context.Context, s logical.Storage, since time
 		return err
 	}
 	for _, hour := range hours {
-		if hour < since.UTC().Format(indexHour) {
+		if hour < since.Format(indexHour) {
 			continue
 		}
 		ids, err := listKeys(ctx, s, historyPrefix+hour)
@@ -191,5 +208,16 @@ func (b *backend) noteRecords(ctx context.Context, s logical.Storage, since time
 			}
 		}
 	}
+	b.incidents.mu.Lock()
+	defer b.incidents.mu.Unlock()
+	b.incidents.since = since
 	return nil
+}
+
+// hasRead reports whether all that is known of executions that ended since a time is
+// here.
+func (x *incidents) hasRead(since time.Time) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return !x.since.IsZero() && !since.Before(x.since) && !x.forgot
 }

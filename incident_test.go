@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // TestIncidentKeepsItsAlerts lists an alert whatever a crash came between.
@@ -103,6 +105,7 @@ func TestIncidentClosesWhileItIsListed(t *testing.T) {
 			e.Fatal(err)
 		}
 		var once sync.Once
+		e.b.incidents.since = time.Time{} // the records are read again meanwhile
 		e.s.onOp = func(op string) {
 			if op == "list "+historyPrefix {
 				once.Do(func() {
@@ -119,6 +122,39 @@ func TestIncidentClosesWhileItIsListed(t *testing.T) {
 		e.work()
 		e.is(e.states(id), r.id+"=acknowledged")
 		e.is(len(e.stored(openIncidentPrefix)), 0)
+	})
+}
+
+// TestRecordsAreReadOnce looks at all executions once after a start, for whatever number
+// of revocations whose incidents a crash has left unwritten.
+func TestRecordsAreReadOnce(t *testing.T) {
+	both(t, func(e *env) {
+		e.deployer()
+		incidents := map[string]string{}
+		for i := range 5 {
+			r := e.started(nil)
+			id := fmt.Sprint(e.ok(update, revokeOpen, data{"reason": "leaked", "value": fmt.Sprint("value ", i)})["incident_id"])
+			for _, key := range []string{incidentKey(id), incidentPartKey(id, 0), openIncidentKey(id)} {
+				if err := e.s.Delete(e.Context(), key); err != nil {
+					e.Fatal(err)
+				}
+			}
+			incidents[id] = r.id
+			r.acknowledge()
+		}
+		e.cold = true // what runs is not read yet
+		e.start()
+		var reads atomic.Int32
+		e.s.onOp = func(op string) {
+			if op == "list "+historyPrefix {
+				reads.Add(1)
+			}
+		}
+		e.work()
+		for id, execution := range incidents {
+			e.is(e.states(id), execution+"=acknowledged")
+		}
+		e.is(reads.Load(), 1)
 	})
 }
 
