@@ -6,7 +6,6 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -93,37 +92,6 @@ func (x *executions) put(e *executionEntry, grace time.Time) {
 	x.putLocked(e, grace)
 }
 
-// noteOrder is called by who has stored an order, before they look whom it is for:
-// those who are being read from storage then are compared with the order anew.
-func (x *executions) noteOrder() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.orders++
-}
-
-// ordersNoted returns how often noteOrder was called.
-func (x *executions) ordersNoted() int {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.orders
-}
-
-// putOrdered adds an execution that was given an order, unless order is nil. It does
-// not, and returns false, when orders were noted since there were so many.
-func (x *executions) putOrdered(e *executionEntry, grace time.Time, order *stopOrder, noted int) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.orders != noted {
-		return false
-	}
-	x.putLocked(e, grace)
-	if run := x.byID[e.ID]; order != nil && run.state == executionActive {
-		run.order = order
-		run.setLocked(executionTerminating, run.generation+1)
-	}
-	return true
-}
-
 // begin adds an execution, unless one of its pins is on an entry that is closed.
 func (x *executions) begin(e *executionEntry) bool {
 	x.mu.Lock()
@@ -199,54 +167,6 @@ func (x *executions) putLocked(e *executionEntry, grace time.Time) {
 }
 
 func (run *execution) runner() runner { return runner{run.id, run.run, run.agent.path} }
-
-// matching returns the executions of which the runner matches.
-func (x *executions) matching(match func(runner) bool) []string {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	var ids []string
-	for id, run := range x.byID {
-		if match(run.runner()) {
-			ids = append(ids, id)
-		}
-	}
-	slices.Sort(ids)
-	return ids
-}
-
-// order tells executions to stop, before their records say so: whoever watches
-// them is told at once, and their leases are not renewed any more. It returns those
-// that had not been told before.
-func (x *executions) order(ids []string, o *stopOrder) []killed {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	var hit []killed
-	for _, id := range ids {
-		run := x.byID[id]
-		if run == nil || run.state != executionActive {
-			continue
-		}
-		run.order = o
-		run.setLocked(executionTerminating, run.generation+1)
-		environment, rest, _ := strings.Cut(run.agent.path, "/")
-		hit = append(hit, killed{
-			ID: id, Environment: environment, Chain: run.agent.chain, Agent: strings.TrimPrefix(rest, run.agent.chain+"/"),
-			State: unacknowledged, OrderedAt: o.at,
-		})
-	}
-	return hit
-}
-
-// orderOf returns the order that an execution was given, and whether it is here.
-func (x *executions) orderOf(id string) (order *stopOrder, known bool) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	run := x.byID[id]
-	if run == nil {
-		return nil, false
-	}
-	return run.order, true
-}
 
 // heldBy returns the executions that hold a version, as far as they are known.
 func (x *executions) heldBy(p pin) []string {

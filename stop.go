@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -67,12 +66,6 @@ func (e *stopEntry) incident() incidentEntry {
 }
 
 func (e *stopEntry) order() *stopOrder { return &stopOrder{e.Reason, e.CreatedBy, e.ID, e.CreatedAt} }
-
-// stopOrder is what an execution is told.
-type stopOrder struct {
-	reason, by, incident string
-	at                   time.Time
-}
 
 // repeatWindow is for how long the same request gives the same incident.
 const repeatWindow = 10 * time.Minute
@@ -259,72 +252,4 @@ func (b *backend) changeStop(ctx context.Context, s logical.Storage, id string, 
 func putStop(ctx context.Context, s logical.Storage, e *stopEntry) error {
 	_, err := putJSON(ctx, s, stopKey(e.ID), e)
 	return err
-}
-
-// tellHolders gives executions an order: in memory at once, and in their records.
-func (b *backend) tellHolders(ctx context.Context, s logical.Storage, ids []string, order *stopOrder) ([]killed, error) {
-	b.executions.order(ids, order)
-	return b.terminateAll(ctx, s, ids, func(*executionEntry) *stopOrder { return order })
-}
-
-// terminateAll stores in the records of executions that they were told to stop.
-// It does several at a time: there may be many.
-func (b *backend) terminateAll(ctx context.Context, s logical.Storage, ids []string, orderOf func(*executionEntry) *stopOrder) ([]killed, error) {
-	const atOnce = 8
-	var mu sync.Mutex
-	var hit []killed
-	var failure error
-	var group sync.WaitGroup
-	next := make(chan string)
-	for range min(atOnce, len(ids)) {
-		group.Go(func() {
-			for id := range next {
-				k, err := b.terminateOne(ctx, s, id, orderOf)
-				mu.Lock()
-				if err != nil {
-					failure = err
-				} else if k != nil {
-					hit = append(hit, *k)
-				}
-				mu.Unlock()
-			}
-		})
-	}
-	for _, id := range ids {
-		next <- id
-	}
-	close(next)
-	group.Wait()
-	return hit, failure
-}
-
-// terminateOne tells one execution to stop, unless it has ended or no order is
-// for it. It returns what the execution has come to, if an incident is the cause.
-func (b *backend) terminateOne(ctx context.Context, s logical.Storage, id string, orderOf func(*executionEntry) *stopOrder) (*killed, error) {
-	e, err := b.withExecution(ctx, s, id, func(e *executionEntry) error {
-		if order := orderOf(e); order != nil {
-			e.obey(order, b.now())
-		}
-		return nil
-	})
-	var api *apiError
-	switch {
-	case errors.As(err, &api):
-		return nil, nil // it is gone, or never started
-	case err != nil:
-		return nil, err
-	case e.IncidentID == "":
-		return nil, nil
-	}
-	k := killedOf(e, e.OrderedAt)
-	return &k, nil
-}
-
-// obey tells the execution to stop, unless it has ended or was told before.
-func (e *executionEntry) obey(o *stopOrder, now time.Time) {
-	if e.State != executionActive {
-		return
-	}
-	e.transition(executionTerminating, o.reason+" (by "+o.by+")", now)
-	e.IncidentID, e.OrderedAt = o.incident, o.at
 }
