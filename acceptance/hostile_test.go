@@ -66,6 +66,7 @@ func TestHostileInput(t *testing.T) {
 	t.Logf("%.0f requests a second\n%s", float64(*hostileRequests)/took.Seconds(), a.table())
 	t.Logf("503: %v", a.notReady)
 	t.Logf("resident MiB: %s", a.memory())
+	t.Logf("incidents that wait for executions: %d", len(a.read("status")["unacknowledged"].([]any)))
 	if e.process(plugin, 0) != a.pid {
 		t.Error("the plugin's process is another one by now")
 	}
