@@ -192,7 +192,9 @@ func (b *backend) stopHolders(ctx context.Context, s logical.Storage, a scope.Ad
 			m := &now.Emergencies[i]
 			m.Listed = m.Listed || slices.ContainsFunc(e.Emergencies, func(told emergency) bool { return told.ID == m.ID })
 		}
-		now.Stopping = now.Destroyed[len(now.Destroyed)-1] != e.Destroyed[len(e.Destroyed)-1] // there is more to tell
+		more, told := now.lastDestroyed(), e.lastDestroyed()
+		now.Stopping = more != nil && (told == nil || *more != *told) ||
+			slices.ContainsFunc(now.Emergencies, func(m emergency) bool { return !m.Listed })
 		return nil
 	})
 	return err

@@ -423,6 +423,48 @@ func TestReadWhileItIsRevoked(t *testing.T) {
 	}
 }
 
+// TestRevocationSentAgain answers a request that Vault sends again after a crash of the
+// plugin with the incident of the first.
+func TestRevocationSentAgain(t *testing.T) {
+	both(t, func(e *env) {
+		e.deployer()
+		r := e.started(nil)
+		req := e.request(update, revokeOpen, data{"reason": "leaked", "value": "fresh"})
+		var first any
+		for range 2 {
+			status, text, resp := e.send(req)
+			if status != 200 {
+				e.Fatal(text)
+			}
+			e.is(resp.Data["executions"], "["+r.id+"]")
+			e.is(resp.Data["versions"], "[1]")
+			if first != nil {
+				e.is(resp.Data["incident_id"], first)
+			}
+			first = resp.Data["incident_id"]
+			e.start()
+		}
+		r.acknowledge()
+		e.work()
+		e.is(e.keys("incidents/", nil), first)
+		e.is(len(e.stored(openIncidentPrefix)), 0)
+	})
+}
+
+// TestRevokedBeforeItsFirstValue closes the incident of what never had a value.
+func TestRevokedBeforeItsFirstValue(t *testing.T) {
+	both(t, func(e *env) {
+		const path = "prod/org/SIGNING_KEY"
+		e.ok(update, "config", data{"allowed_hosts": "127.0.0.1"})
+		e.ok(update, "rotators/hook", data{"type": "webhook", "url": "http://127.0.0.1:1", "hmac_secret": "hmac-key-of-the-webhook"})
+		e.ok(update, "schedules/"+path, data{"rotator": "hook", "rotate_every_days": 30})
+		e.ok(update, "rotate/"+path, nil)
+		id := e.ok(update, "revoke/secret/"+path, data{"reason": "strange"})["incident_id"]
+		e.work()
+		e.is(e.ok(read, fmt.Sprint("incidents/", id), nil)["state"], "closed")
+	})
+}
+
 // TestManyRevocations revokes more often than an entry keeps, before the worker comes to any.
 func TestManyRevocations(t *testing.T) {
 	both(t, func(e *env) {

@@ -66,8 +66,10 @@ func (b *backend) revokeSecret(ctx context.Context, req *logical.Request, d *fra
 		return b.revokedAnswer(ctx, req.Storage, a, v, "", b.holdersOf(a, v.Versions))
 	}
 	defer b.executions.closePins(pin{Path: a.Path()})()
+	// A request that comes again after a crash is known by what it asks for, and not by
+	// its id: its answer names the incident of the first.
 	var first *emergency
-	_, err = b.changeSecret(ctx, req.Storage, a, req.ID, nil, func(e *secretEntry) error {
+	_, err = b.changeSecret(ctx, req.Storage, a, "", nil, func(e *secretEntry) error {
 		if first = e.earlier(v, asked, b.now()); first != nil {
 			return errUnchanged
 		}
@@ -77,6 +79,7 @@ func (b *backend) revokeSecret(ctx context.Context, req *logical.Request, d *fra
 		}
 		v.holders = b.holdersOf(a, v.Versions) // nobody pins them any more
 		e.revoke(v, b.now())
+		e.UpdatedAt = b.now()
 		return nil
 	})
 	if err != nil {

@@ -64,7 +64,10 @@ func (e *secretEntry) note() (time.Time, string) {
 	case len(e.Notices) > 0:
 		return e.Notices[0].Time, noteTelling
 	case e.Stopping:
-		return e.Destroyed[len(e.Destroyed)-1].DestroyedAt, noteStopping
+		if last := e.lastDestroyed(); last != nil {
+			return last.DestroyedAt, noteStopping
+		}
+		return e.UpdatedAt, noteStopping
 	case e.Current != nil && !e.Current.KeepAt.IsZero():
 		return e.Current.KeepAt, noteKept
 	case e.Schedule == nil || e.Schedule.NextRotationAt.IsZero():

@@ -148,6 +148,14 @@ func (e *secretEntry) destroy(v *version, now time.Time, by, reason string, stop
 	e.Stopping = e.Stopping || stop
 }
 
+// lastDestroyed returns the newest tombstone, or nil.
+func (e *secretEntry) lastDestroyed() *tombstone {
+	if len(e.Destroyed) == 0 {
+		return nil
+	}
+	return &e.Destroyed[len(e.Destroyed)-1]
+}
+
 // newVersion returns the next version of the entry, which is not given out yet.
 func (e *secretEntry) newVersion(values map[string]sensitive.String, now time.Time, by string) *version {
 	e.LastVersion++
