@@ -3,6 +3,7 @@ package agentchains
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -29,13 +30,12 @@ func (b *backend) advanceRotations(ctx context.Context, s logical.Storage) (more
 		return false, err
 	}
 	due, more := b.rotations.due(b.now(), advanceBatch)
-	for i, a := range due {
+	var failure error
+	for _, a := range due {
 		begun := time.Now()
 		if err := b.advance(ctx, s, a); err != nil {
-			for _, left := range due[i:] {
-				b.rotations.touch(left)
-			}
-			return false, err
+			b.rotations.touch(a) // the others do not wait for it
+			failure = err
 		}
 		if more {
 			select {
@@ -44,12 +44,17 @@ func (b *backend) advanceRotations(ctx context.Context, s logical.Storage) (more
 			}
 		}
 	}
-	return more, nil
+	return more && failure == nil, failure
 }
 
 // advance does everything with an entry that is due.
-func (b *backend) advance(ctx context.Context, s logical.Storage, a scope.Address) error {
+func (b *backend) advance(ctx context.Context, s logical.Storage, a scope.Address) (err error) {
 	const most = 10 // changes of state in a row
+	defer func() {
+		if b.recovered("rotation", recover()) {
+			err = fmt.Errorf("%s cannot be worked on: the log says where", a.Path())
+		}
+	}()
 	for range most {
 		e, err := b.getSecret(ctx, s, a)
 		if err != nil {

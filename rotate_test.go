@@ -67,6 +67,32 @@ func (e *env) rotation(path string) data {
 }
 
 // TestRotation is the heart: running executions keep the old version, new ones
+// TestBrokenEntryHoldsNobodyUp rotates what can be rotated when another entry cannot
+// even be read.
+func TestBrokenEntryHoldsNobodyUp(t *testing.T) {
+	both(t, func(e *env) {
+		e.b.stopWorker() // the test does its work
+		for i := range 5 {
+			for _, value := range []string{"one", "two"} {
+				e.ok(update, fmt.Sprintf("secrets/prod/org/KEY_%d", i), data{"value": value})
+			}
+		}
+		e.clock.advance(48 * time.Hour)
+		if err := e.s.InmemStorage.Put(e.Context(), &logical.StorageEntry{Key: secretKey(address("prod/org/KEY_2")), Value: []byte("{")}); err != nil {
+			e.Fatal(err)
+		}
+		e.start()
+		if _, err := e.b.advanceRotations(e.Context(), e.s); err == nil {
+			e.Error("nobody is told of the broken one")
+		}
+		for i := range 5 {
+			if i != 2 {
+				e.is(e.ok(read, fmt.Sprintf("secrets/prod/org/KEY_%d", i), nil)["current_version"], 2)
+			}
+		}
+	})
+}
+
 // get the new one, and the old value goes with its last holder.
 func TestRotation(t *testing.T) {
 	both(t, func(e *env) {
