@@ -36,7 +36,7 @@ const (
 
 var (
 	seed  = flag.Uint64("seed", 0, "of the operations and the faults of the first round; 0: any")
-	lasts = flag.Duration("lasts", 80*time.Second, "for how long faults happen, in rounds of this or of two minutes")
+	lasts = flag.Duration("lasts", 2*time.Minute, "for how long faults happen, in rounds of two minutes at most")
 )
 
 // data is the body of a request.
