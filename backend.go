@@ -60,6 +60,7 @@ type backend struct {
 	configLock   sync.RWMutex           // config, against entries written into an environment that goes
 	folderLocks  []*locksutil.LockEntry // the index of places, against entries written into a place that goes
 	entryLocks   []*locksutil.LockEntry // one entry from its Get to its Put
+	runLocks     []*locksutil.LockEntry // the same for executions: a start waits with its lock held
 	saltLock     sync.Mutex             // the making of the salt
 	setLock      sync.Mutex             // the compiling of a set to redact, which takes memory
 	notifierLock sync.Mutex             // whether there are notifiers, from the look to the note of it
@@ -82,6 +83,7 @@ func newBackend(now func() time.Time) *backend {
 		expiriesTold: map[string]string{},
 		folderLocks:  locksutil.CreateLocks(),
 		entryLocks:   locksutil.CreateLocks(),
+		runLocks:     locksutil.CreateLocks(),
 	}
 	b.steps, b.stops, b.incidents = newSteps(), newStops(), newIncidents()
 	b.mount, b.mountUsers = newMountIndex(), newMountUsers()
@@ -164,6 +166,12 @@ whole environment, and nothing else.
 // lockEntry returns the lock of the entry at a key.
 func (b *backend) lockEntry(key string) *locksutil.LockEntry {
 	return locksutil.LockForKey(b.entryLocks, key)
+}
+
+// lockExecution returns the lock of an execution. It is never that of an entry: a start
+// holds it until a secret is switched, which is stored under the secret's.
+func (b *backend) lockExecution(id string) *locksutil.LockEntry {
+	return locksutil.LockForKey(b.runLocks, id)
 }
 
 // initialize reads the settings, and nothing that grows with the store.

@@ -184,7 +184,7 @@ func (e *executionEntry) agentPath() string {
 func (b *backend) withExecution(ctx context.Context, s logical.Storage, id string, change func(*executionEntry) error) (*executionEntry, error) {
 	ctx, cancel := commitContext(ctx)
 	defer cancel()
-	lock := b.lockEntry(liveExecutionKey(id))
+	lock := b.lockExecution(id)
 	lock.Lock()
 	defer lock.Unlock()
 	e, err := getJSON[executionEntry](ctx, s, liveExecutionKey(id))

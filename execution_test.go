@@ -421,6 +421,22 @@ func TestStartWarnsOfExpiry(t *testing.T) {
 	})
 }
 
+// TestLocksOfExecutions keeps a start that waits for a switch from keeping the switch
+// from being stored: no execution shares a lock with an entry.
+func TestLocksOfExecutions(t *testing.T) {
+	t.Parallel()
+	b := newEnv(t).b
+	entries := map[any]bool{}
+	for i := range 5000 {
+		entries[b.lockEntry(fmt.Sprint(i))] = true
+	}
+	for i := range 5000 {
+		if entries[b.lockExecution(fmt.Sprint(i))] {
+			t.Fatal("an execution has the lock of an entry")
+		}
+	}
+}
+
 // TestExecutionFaults fails every storage operation of a start, a finish, an
 // order and the sweep, alone and as a crash. Afterwards the index is what is
 // stored, and the execution can still be ended and put away.

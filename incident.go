@@ -218,7 +218,7 @@ func (b *backend) dropUntold(ctx context.Context, s logical.Storage, incident st
 // wasTold reports whether the record of an execution says that it was told to stop. A
 // start or a finish that is under way is waited for.
 func (b *backend) wasTold(ctx context.Context, s logical.Storage, id string) (bool, error) {
-	lock := b.lockEntry(liveExecutionKey(id))
+	lock := b.lockExecution(id)
 	lock.RLock()
 	defer lock.RUnlock()
 	e, err := getExecution(ctx, s, id)

@@ -68,7 +68,7 @@ func (b *backend) leaseRenew(ctx context.Context, req *logical.Request, _ *frame
 // indexExecution adds an execution that was started before the engine was, and
 // that loadExecutions has not come to yet.
 func (b *backend) indexExecution(ctx context.Context, s logical.Storage, id string) error {
-	lock := b.lockEntry(liveExecutionKey(id))
+	lock := b.lockExecution(id)
 	lock.Lock()
 	defer lock.Unlock()
 	e, err := getExecution(ctx, s, id)

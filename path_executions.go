@@ -80,7 +80,7 @@ func (b *backend) executionStart(ctx context.Context, req *logical.Request, d *f
 	if err != nil {
 		return respond(err)
 	}
-	lock := b.lockEntry(liveExecutionKey(wanted.ID))
+	lock := b.lockExecution(wanted.ID)
 	lock.Lock()
 	defer lock.Unlock()
 	// Without a key, only a request that was in flight when the engine ended can

@@ -18,7 +18,7 @@ func (b *backend) loadExecutions(ctx context.Context, s logical.Storage) error {
 		return err
 	}
 	err := eachKey(ctx, s, livePrefix, func(id string) error {
-		lock := b.lockEntry(liveExecutionKey(id))
+		lock := b.lockExecution(id)
 		lock.Lock()
 		defer lock.Unlock()
 		e, err := getJSON[executionEntry](ctx, s, liveExecutionKey(id))
@@ -124,7 +124,7 @@ func (b *backend) deleteOldExecutions(ctx context.Context, s logical.Storage) er
 // first and the old record goes last: a crash leaves a line too many, or the
 // record in both places, of which the old one is moved again.
 func (b *backend) moveExecution(ctx context.Context, s logical.Storage, id string) error {
-	lock := b.lockEntry(liveExecutionKey(id))
+	lock := b.lockExecution(id)
 	lock.Lock()
 	defer lock.Unlock()
 	e, err := getJSON[executionEntry](ctx, s, liveExecutionKey(id))
