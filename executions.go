@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -19,12 +18,12 @@ type executions struct {
 	mu      sync.Mutex // guards all below
 	byID    map[string]*execution
 	pinned  map[pinsKey]*pinSet
-	holding map[pin]map[*pinSet]struct{} // the sets that a version is in
-	agents  map[string]*agentExecutions  // by <environment>/<chain>/<agent>
-	ready   bool                         // all that is stored is here
-	moves   []string                     // ids that have ended and are to be put away
-	closed  map[pin]int                  // versions that take no new pins, by so many who asked for it
-	orders  int                          // that may be for executions which are not here yet
+	holding map[string]map[int]map[*pinSet]struct{} // the sets that a version is in, by the path of its entry
+	agents  map[string]*agentExecutions             // by <environment>/<chain>/<agent>
+	ready   bool                                    // all that is stored is here
+	moves   []string                                // ids that have ended and are to be put away
+	closed  map[pin]int                             // versions that take no new pins, by so many who asked for it
+	orders  int                                     // that may be for executions which are not here yet
 
 	released func([]pin) // called with what an execution held when it has ended
 }
@@ -56,7 +55,7 @@ type lease struct {
 type pinSet struct {
 	key  pinsKey
 	pins []pin
-	held int // by so many executions
+	held map[*execution]struct{} // by these
 }
 
 type pinsKey [sha256.Size]byte
@@ -68,7 +67,7 @@ type agentExecutions struct {
 }
 
 func newExecutions(released func([]pin)) *executions {
-	return &executions{byID: map[string]*execution{}, pinned: map[pinsKey]*pinSet{}, holding: map[pin]map[*pinSet]struct{}{}, agents: map[string]*agentExecutions{}, closed: map[pin]int{}, released: released}
+	return &executions{byID: map[string]*execution{}, pinned: map[pinsKey]*pinSet{}, holding: map[string]map[int]map[*pinSet]struct{}{}, agents: map[string]*agentExecutions{}, closed: map[pin]int{}, released: released}
 }
 
 // hashPins identifies a set of pins, which are in the order of resolution.
@@ -107,7 +106,13 @@ func (x *executions) begin(e *executionEntry) bool {
 func (x *executions) pins() []pin {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return slices.Collect(maps.Keys(x.holding))
+	var pins []pin
+	for path, versions := range x.holding {
+		for version := range versions {
+			pins = append(pins, pin{path, version})
+		}
+	}
+	return pins
 }
 
 // closedLocked reports whether a version takes no new pins.
@@ -136,8 +141,8 @@ func (x *executions) closePins(p pin) (open func()) {
 func (x *executions) count(p pin) (n int, known bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for set := range x.holding[p] {
-		n += set.held
+	for set := range x.holding[p.Path][p.Version] {
+		n += len(set.held)
 	}
 	return n, x.ready
 }
@@ -145,8 +150,9 @@ func (x *executions) count(p pin) (n int, known bool) {
 func (x *executions) putLocked(e *executionEntry, grace time.Time) {
 	run := x.byID[e.ID]
 	if run == nil {
-		run = &execution{id: e.ID, agent: x.agentLocked(e), pins: x.pinLocked(e.Pins), ttl: e.TTL, deadline: e.Deadline, run: e.Run}
+		run = &execution{id: e.ID, agent: x.agentLocked(e), pins: x.pinsLocked(e.Pins), ttl: e.TTL, deadline: e.Deadline, run: e.Run}
 		run.agent.ids[e.ID] = struct{}{}
+		run.pins.held[run] = struct{}{}
 		x.byID[e.ID] = run
 	}
 	leases := make([]lease, 0, len(e.Leases))
@@ -172,16 +178,7 @@ func (run *execution) runner() runner { return runner{run.id, run.run, run.agent
 func (x *executions) heldBy(p pin) []string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	var ids []string
-	if sets := x.holding[p]; len(sets) > 0 {
-		for id, run := range x.byID {
-			if _, holds := sets[run.pins]; holds {
-				ids = append(ids, id)
-			}
-		}
-	}
-	slices.Sort(ids)
-	return ids
+	return x.holdersLocked(p.Path, func(version int) bool { return version == p.Version })
 }
 
 // agentOf returns the agent of an execution, or nil.
@@ -240,20 +237,25 @@ func (x *executions) agentLocked(e *executionEntry) *agentExecutions {
 	return agent
 }
 
-func (x *executions) pinLocked(pins []pin) *pinSet {
+func (x *executions) pinsLocked(pins []pin) *pinSet {
 	key := hashPins(pins)
 	set := x.pinned[key]
-	if set == nil {
-		set = &pinSet{key: key, pins: pins}
-		x.pinned[key] = set
-		for _, p := range pins {
-			if x.holding[p] == nil {
-				x.holding[p] = map[*pinSet]struct{}{}
-			}
-			x.holding[p][set] = struct{}{}
-		}
+	if set != nil {
+		return set
 	}
-	set.held++
+	set = &pinSet{key, pins, map[*execution]struct{}{}}
+	x.pinned[key] = set
+	for _, p := range pins {
+		versions := x.holding[p.Path]
+		if versions == nil {
+			versions = map[int]map[*pinSet]struct{}{}
+			x.holding[p.Path] = versions
+		}
+		if versions[p.Version] == nil {
+			versions[p.Version] = map[*pinSet]struct{}{}
+		}
+		versions[p.Version][set] = struct{}{}
+	}
 	return set
 }
 
@@ -280,13 +282,17 @@ func (x *executions) forget(id string) (released []pin) {
 	if run.changed != nil {
 		close(run.changed)
 	}
-	if run.pins.held--; run.pins.held > 0 {
+	if delete(run.pins.held, run); len(run.pins.held) > 0 {
 		return nil
 	}
 	delete(x.pinned, run.pins.key)
 	for _, p := range run.pins.pins {
-		if delete(x.holding[p], run.pins); len(x.holding[p]) == 0 {
-			delete(x.holding, p)
+		versions := x.holding[p.Path]
+		if delete(versions[p.Version], run.pins); len(versions[p.Version]) == 0 {
+			delete(versions, p.Version)
+		}
+		if len(versions) == 0 {
+			delete(x.holding, p.Path)
 		}
 	}
 	return run.pins.pins
@@ -364,22 +370,22 @@ func (x *executions) holdersWhere(a scope.Address, match func(version int) bool)
 	if !x.ready {
 		return nil, errIndexNotReady()
 	}
-	path, sets := a.Path(), map[*pinSet]bool{}
-	for _, set := range x.pinned {
-		if slices.ContainsFunc(set.pins, func(p pin) bool { return p.Path == path && match(p.Version) }) {
-			sets[set] = true
-		}
-	}
-	if len(sets) == 0 {
-		return nil, nil // which is so for most: it need not look at all that runs
-	}
+	return x.holdersLocked(a.Path(), match), nil
+}
+
+func (x *executions) holdersLocked(path string, match func(version int) bool) []string {
 	var ids []string
-	for id, run := range x.byID {
-		if sets[run.pins] {
-			ids = append(ids, id)
+	for version, sets := range x.holding[path] {
+		if !match(version) {
+			continue
+		}
+		for set := range sets {
+			for run := range set.held {
+				ids = append(ids, run.id)
+			}
 		}
 	}
-	return ids, nil
+	return ids
 }
 
 // of returns the ids of an agent's executions that have not ended, sorted. It

@@ -40,7 +40,25 @@ func page(keys []string, after string, limit int) []string {
 	if found && after != "" {
 		at++
 	}
-	return keys[at:min(at+limit, len(keys))]
+	keys = keys[at:]
+	return keys[:min(limit, len(keys))]
+}
+
+// pageUnsorted is page for keys in any order, of which there may be 100,000: it
+// sorts only what may be on the page.
+func pageUnsorted(keys []string, after string, limit int) []string {
+	kept, last := []string{}, ""
+	for _, key := range keys {
+		if key <= after || last != "" && key > last {
+			continue
+		}
+		if kept = append(kept, key); len(kept) == 2*limit {
+			slices.Sort(kept)
+			kept, last = kept[:limit], kept[limit-1]
+		}
+	}
+	slices.Sort(kept)
+	return kept[:min(limit, len(kept))]
 }
 
 // sortedUnion returns what is in either list, sorted.

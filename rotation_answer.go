@@ -29,16 +29,13 @@ func (b *backend) rotationResponse(ctx context.Context, req *logical.Request, d 
 	data["unpinned_readers"] = known.plain()
 	data["blocking_executions"], data["blocking_count"], data["broken_executions"] = nil, nil, nil
 	if b.executions.isReady() {
-		blocking := []string{}
+		var blocking []string
 		if e.Pending != nil && e.Current != nil {
 			blocking, _ = b.executions.holders(a, e.Current.Number)
-			slices.Sort(blocking)
-			blocking = append([]string{}, blocking...) // null is for what is not known
 		}
-		data["blocking_count"] = len(blocking)
 		after, limit := pageOf(d)
-		data["blocking_executions"] = page(blocking, after, limit)
-		data["broken_executions"] = page(b.broken(a, e), "", mostListed)
+		data["blocking_count"], data["blocking_executions"] = len(blocking), pageUnsorted(blocking, after, limit)
+		data["broken_executions"] = pageUnsorted(b.broken(a, e), "", mostListed)
 	}
 	return &logical.Response{Data: data}, nil
 }
@@ -61,8 +58,7 @@ func (b *backend) broken(a scope.Address, e *secretEntry) []string {
 	ids, _ := b.executions.holdersWhere(a, func(held int) bool { // the caller knows that the index is ready
 		return !slices.ContainsFunc(live, func(v *version) bool { return v.Number == held })
 	})
-	slices.Sort(ids)
-	return append([]string{}, ids...)
+	return ids
 }
 
 func (e *secretEntry) rotationData() map[string]any {
