@@ -129,13 +129,13 @@ func (v *vault) quiet(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	const step, idle = 200 * time.Millisecond, 2 * tick
-	last, err := v.cpuTime()
+	last, _, err := v.cpuTime()
 	for err == nil {
 		if err := pause(ctx, step); err != nil {
 			return fmt.Errorf("wait until nothing is left to do: %w", err)
 		}
 		before := last
-		if last, err = v.cpuTime(); last-before <= idle {
+		if last, _, err = v.cpuTime(); last-before <= idle {
 			return err
 		}
 	}

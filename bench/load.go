@@ -105,7 +105,7 @@ func (o *operation) do(ctx context.Context, v *vault, clients []*client, duratio
 	if err := os.Truncate(v.audit, 0); err != nil {
 		return round{}, err
 	}
-	before, err := v.cpuTime()
+	before, pluginsBefore, err := v.cpuTime()
 	if err != nil {
 		return round{}, err
 	}
@@ -132,7 +132,7 @@ func (o *operation) do(ctx context.Context, v *vault, clients []*client, duratio
 	if err != nil {
 		return round{}, err
 	}
-	after, err := v.cpuTime()
+	after, pluginsAfter, err := v.cpuTime()
 	if err != nil {
 		return round{}, err
 	}
@@ -143,6 +143,7 @@ func (o *operation) do(ctx context.Context, v *vault, clients []*client, duratio
 		P50:       milliseconds(all[len(all)/2]),
 		P99:       milliseconds(all[len(all)*99/100]),
 		CPU:       milliseconds(after-before) / float64(len(all)),
+		PluginCPU: milliseconds(pluginsAfter-pluginsBefore) / float64(len(all)),
 	}
 	if o.leases == "" {
 		return got, nil

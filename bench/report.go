@@ -47,7 +47,8 @@ type round struct {
 	PerSecond float64 `json:"per_second"`
 	P50       float64 `json:"p50_ms"`
 	P99       float64 `json:"p99_ms"`
-	CPU       float64 `json:"cpu_ms"` // of Vault and its plugins, for one operation
+	CPU       float64 `json:"cpu_ms"`        // of Vault and its plugins, for one operation
+	PluginCPU float64 `json:"plugin_cpu_ms"` // what the plugins have of that
 }
 
 // comparison is a ratio, or another figure, beside its bar, if it has one.
@@ -101,6 +102,7 @@ func summarized(results []result) []result {
 		r.P50 = r.median(func(x round) float64 { return x.P50 })
 		r.P99 = r.median(func(x round) float64 { return x.P99 })
 		r.CPU = r.median(func(x round) float64 { return x.CPU })
+		r.PluginCPU = r.median(func(x round) float64 { return x.PluginCPU })
 	}
 	return results
 }

@@ -181,7 +181,7 @@ func (v *vault) readAtRate(ctx context.Context, clients []*client, rate int) (ph
 	if err := os.Truncate(v.audit, 0); err != nil {
 		return phase{}, err
 	}
-	before, err := v.cpuTime()
+	before, _, err := v.cpuTime()
 	if err != nil {
 		return phase{}, err
 	}
@@ -208,7 +208,7 @@ func (v *vault) readAtRate(ctx context.Context, clients []*client, rate int) (ph
 	if err != nil {
 		return phase{}, err
 	}
-	after, err := v.cpuTime()
+	after, _, err := v.cpuTime()
 	if err != nil {
 		return phase{}, err
 	}

@@ -92,11 +92,11 @@ func printWaiting(waiting []waitingResult, starts []startResult) {
 func printAxis(a axis) {
 	rows := [][]string{{a.What}}
 	for j, x := range a.Sizes[0].Operations {
-		rows = append(rows, []string{x.Operation + ", per second (beside the first)"}, []string{x.Operation + ", CPU ms"})
+		rows = append(rows, []string{x.Operation + ", per second (beside the first)"}, []string{x.Operation + ", CPU ms (of the plugin)"})
 		for _, at := range a.Sizes {
 			x := at.Operations[j]
 			rows[1+2*j] = append(rows[1+2*j], fmt.Sprintf("%s (%.2f)", table.Thousands(int(x.PerSecond)), x.Ratio))
-			rows[2+2*j] = append(rows[2+2*j], fmt.Sprintf("%.2f", x.CPU))
+			rows[2+2*j] = append(rows[2+2*j], fmt.Sprintf("%.2f (%.2f)", x.CPU, x.PluginCPU))
 		}
 	}
 	for _, row := range []struct {
