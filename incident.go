@@ -264,7 +264,7 @@ func (x *incidents) drop(incident, id string) {
 		o.dirty[i/partSize] = true
 	}
 	delete(o.index, id)
-	delete(o.dirty, (len(o.executions)+partSize-1)/partSize)
+	o.dirty[len(o.executions)/partSize] = true // which may be empty now
 	o.stale = true
 }
 

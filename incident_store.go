@@ -64,7 +64,8 @@ func (b *backend) storeIncident(ctx context.Context, s logical.Storage, id strin
 	head.Alerts = slices.Clone(o.Alerts)
 	parts := map[int]incidentPart{}
 	for n := range o.dirty {
-		parts[n] = incidentPart{slices.Clone(o.executions[n*partSize : min((n+1)*partSize, len(o.executions))])}
+		all := len(o.executions)
+		parts[n] = incidentPart{slices.Clone(o.executions[min(n*partSize, all):min((n+1)*partSize, all)])}
 	}
 	o.dirty, o.stale, o.storedAt = map[int]bool{}, false, b.now()
 	b.incidents.mu.Unlock()
@@ -90,8 +91,14 @@ func putIncident(ctx context.Context, s logical.Storage, head *incidentEntry, pa
 	if _, err := putJSON(ctx, s, openIncidentKey(head.ID), indexLine{}); err != nil {
 		return err
 	}
-	for n, part := range parts {
-		if _, err := putJSON(ctx, s, incidentPartKey(head.ID, n), part); err != nil {
+	for _, n := range slices.Sorted(maps.Keys(parts)) { // what a part has lost is in one before it
+		var err error
+		if key := incidentPartKey(head.ID, n); n < head.Parts {
+			_, err = putJSON(ctx, s, key, parts[n])
+		} else {
+			err = deleteKey(ctx, s, key)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -181,3 +181,26 @@ func TestIncidentDropsWhoWasNeverTold(t *testing.T) {
 		t.Errorf("%+v %v", hit, err)
 	}
 }
+
+// TestIncidentLosesAPart leaves nothing in storage of a part that was emptied.
+func TestIncidentLosesAPart(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	head := incidentEntry{ID: "20260504-100000-0123abcd", Kind: string(stopSecret), CreatedAt: e.clock.Now()}
+	hit := make([]killed, partSize+1)
+	for i := range hit {
+		hit[i] = killed{ID: fmt.Sprintf("%0*d", executionIDLength, i), State: acknowledged, Told: eventTerminated}
+	}
+	hit[7].State = unacknowledged
+	e.b.incidents.begin(head, hit, false)
+	for _, parts := range []int{2, 1} {
+		if err := e.b.storeIncident(e.Context(), e.s, head.ID); err != nil {
+			t.Fatal(err)
+		}
+		_, executions, err := readIncident(e.Context(), e.s, head.ID)
+		if keys := e.stored(incidentPartPrefix); err != nil || len(executions) != partSize+parts-1 || len(keys) != parts {
+			t.Fatalf("%d executions in %v: %v", len(executions), keys, err)
+		}
+		e.b.incidents.drop(head.ID, hit[7].ID)
+	}
+}

@@ -45,8 +45,7 @@ func (x *executions) order(ids []string, o *stopOrder) []killed {
 		if run == nil || run.state != executionActive {
 			continue
 		}
-		run.order = o
-		run.setLocked(executionTerminating, run.generation+1)
+		run.orderLocked(o)
 		environment, rest, _ := strings.Cut(run.agent.path, "/")
 		hit = append(hit, killed{
 			ID: id, Environment: environment, Chain: run.agent.chain, Agent: strings.TrimPrefix(rest, run.agent.chain+"/"),
@@ -54,6 +53,11 @@ func (x *executions) order(ids []string, o *stopOrder) []killed {
 		})
 	}
 	return hit
+}
+
+func (run *execution) orderLocked(o *stopOrder) {
+	run.order = o
+	run.setLocked(executionTerminating, run.generation+1)
 }
 
 // orderOf returns the order that an execution was given, and whether it is here.
@@ -92,8 +96,7 @@ func (x *executions) putOrdered(e *executionEntry, grace time.Time, order *stopO
 	}
 	x.putLocked(e, grace)
 	if run := x.byID[e.ID]; order != nil && run.state == executionActive {
-		run.order = order
-		run.setLocked(executionTerminating, run.generation+1)
+		run.orderLocked(order)
 	}
 	return true
 }
