@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -178,12 +179,15 @@ func (b *backend) noteRecords(ctx context.Context, s logical.Storage, since time
 	if b.incidents.hasRead(since) {
 		return nil
 	}
+	var mu sync.Mutex
 	mayOpen := map[string]bool{}
 	note := func(id string) error {
 		e, err := getExecution(ctx, s, id)
 		if e == nil || e.IncidentID == "" || err != nil {
 			return err
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		if _, known := mayOpen[e.IncidentID]; !known {
 			head, err := getIncident(ctx, s, e.IncidentID)
 			if err != nil {
@@ -194,7 +198,8 @@ func (b *backend) noteRecords(ctx context.Context, s logical.Storage, since time
 		b.incidents.note(e, mayOpen[e.IncidentID])
 		return nil
 	}
-	if err := eachKey(ctx, s, livePrefix, note); err != nil {
+	noteAll := func(ids []string) error { return b.atOnce(ids, note) }
+	if err := eachShard(ctx, s, livePrefix, noteAll); err != nil {
 		return err
 	}
 	hours, err := listKeys(ctx, s, historyPrefix)
@@ -209,10 +214,8 @@ func (b *backend) noteRecords(ctx context.Context, s logical.Storage, since time
 		if err != nil {
 			return err
 		}
-		for _, id := range ids {
-			if err := note(id); err != nil {
-				return err
-			}
+		if err := noteAll(ids); err != nil {
+			return err
 		}
 	}
 	b.incidents.mu.Lock()

@@ -150,11 +150,22 @@ func TestPanic(t *testing.T) {
 	if status != 500 || text != "internal error: see the server's log" {
 		t.Errorf("%d %q", status, text)
 	}
-	if log := e.log.String(); strings.Contains(log, marker) || !strings.Contains(log, "panic") {
-		t.Error("the log is not as it should be")
+	done := false
+	err := e.b.atOnce([]string{"x", "y"}, func(id string) error {
+		if id == "x" {
+			panic(marker)
+		}
+		done = true
+		return nil
+	})
+	if err == nil || !strings.HasPrefix(err.Error(), "the record of x") || !done {
+		t.Error("of records that are worked on together, not one fails but", err)
 	}
 	found, exists, err := e.b.HandleExistenceCheck(t.Context(), e.request(update, "scopes/chain/c", nil))
 	if !found || exists || err != nil {
 		t.Error(found, exists, err)
+	}
+	if log := e.log.String(); strings.Contains(log, marker) || strings.Count(log, `panic`) < 3 {
+		t.Error("the log is not as it should be")
 	}
 }

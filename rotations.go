@@ -321,10 +321,10 @@ func (b *backend) loadRotations(ctx context.Context, s logical.Storage) error {
 	}
 	const spread, most = 10 * time.Millisecond, 5 * time.Minute
 	late := time.Duration(0)
-	err := eachKey(ctx, s, wakePrefix, func(line string) error {
+	load := func(line string) {
 		at, note, a, ok := parseWake(line)
 		if !ok {
-			return nil
+			return
 		}
 		b.rotations.mu.Lock()
 		defer b.rotations.mu.Unlock()
@@ -338,6 +338,11 @@ func (b *backend) loadRotations(ctx context.Context, s logical.Storage) error {
 			b.rotations.setLocked(a, b.now().Add(late), at, note)
 		default:
 			b.rotations.setLocked(a, at, at, note)
+		}
+	}
+	err := eachShard(ctx, s, wakePrefix, func(lines []string) error {
+		for _, line := range lines {
+			load(line)
 		}
 		return nil
 	})

@@ -162,34 +162,19 @@ func (b *backend) tellHolders(ctx context.Context, s logical.Storage, ids []stri
 }
 
 // terminateAll stores in the records of executions that they were told to stop.
-// It does several at a time: there may be many.
 func (b *backend) terminateAll(ctx context.Context, s logical.Storage, ids []string, orderOf func(*executionEntry) *stopOrder) ([]killed, error) {
-	const atOnce = 8
 	var mu sync.Mutex
 	var hit []killed
-	var failure error
-	var group sync.WaitGroup
-	next := make(chan string)
-	for range min(atOnce, len(ids)) {
-		group.Go(func() {
-			for id := range next {
-				k, err := b.terminateOne(ctx, s, id, orderOf)
-				mu.Lock()
-				if err != nil {
-					failure = err
-				} else if k != nil {
-					hit = append(hit, *k)
-				}
-				mu.Unlock()
-			}
-		})
-	}
-	for _, id := range ids {
-		next <- id
-	}
-	close(next)
-	group.Wait()
-	return hit, failure
+	err := b.atOnce(ids, func(id string) error {
+		k, err := b.terminateOne(ctx, s, id, orderOf)
+		if k != nil {
+			mu.Lock()
+			defer mu.Unlock()
+			hit = append(hit, *k)
+		}
+		return err
+	})
+	return hit, err
 }
 
 // terminateOne tells one execution to stop, unless it has ended or no order is

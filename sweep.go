@@ -2,10 +2,12 @@ package agentchains
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+	"golang.org/x/sync/errgroup"
 )
 
 // loadExecutions reads what ran when the engine was started. Renewals are not
@@ -17,26 +19,30 @@ func (b *backend) loadExecutions(ctx context.Context, s logical.Storage) error {
 	if err := b.requireStops(ctx, s); err != nil {
 		return err
 	}
-	err := eachKey(ctx, s, livePrefix, func(id string) error {
-		lock := b.lockExecution(id)
-		lock.Lock()
-		defer lock.Unlock()
-		e, err := getJSON[executionEntry](ctx, s, liveExecutionKey(id))
-		switch {
-		case err != nil:
-			return err
-		case e == nil: // moved meanwhile
-		case e.State.ended():
-			b.executions.toMove(id)
-		default:
-			return b.index(ctx, s, e)
-		}
-		return nil
+	err := eachShard(ctx, s, livePrefix, func(ids []string) error {
+		return b.atOnce(ids, func(id string) error { return b.loadExecution(ctx, s, id) })
 	})
 	if err == nil {
 		b.executions.setReady()
 	}
 	return err
+}
+
+func (b *backend) loadExecution(ctx context.Context, s logical.Storage, id string) error {
+	lock := b.lockExecution(id)
+	lock.Lock()
+	defer lock.Unlock()
+	e, err := getJSON[executionEntry](ctx, s, liveExecutionKey(id))
+	switch {
+	case err != nil:
+		return err
+	case e == nil: // moved meanwhile
+	case e.State.ended():
+		b.executions.toMove(id)
+	default:
+		return b.index(ctx, s, e)
+	}
+	return nil
 }
 
 // index adds an execution that was started before the engine was. What it was told
@@ -55,8 +61,8 @@ func (b *backend) index(ctx context.Context, s logical.Storage, e *executionEntr
 	}
 }
 
-// eachKey calls do for each id in the shards below a prefix.
-func eachKey(ctx context.Context, s logical.Storage, prefix string, do func(id string) error) error {
+// eachShard calls do with the ids in each shard below a prefix.
+func eachShard(ctx context.Context, s logical.Storage, prefix string, do func(ids []string) error) error {
 	shards, err := listKeys(ctx, s, prefix)
 	if err != nil {
 		return err
@@ -66,16 +72,30 @@ func eachKey(ctx context.Context, s logical.Storage, prefix string, do func(id s
 		if err != nil {
 			return err
 		}
-		for _, id := range ids {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if err := do(id); err != nil {
-				return err
-			}
+		if err := do(ids); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// atOnce calls do for all ids, several at a time, because there may be many and
+// storage may be far away. It returns the first error.
+func (b *backend) atOnce(ids []string, do func(id string) error) error {
+	const most = 8
+	var group errgroup.Group
+	group.SetLimit(most)
+	for _, id := range ids {
+		group.Go(func() (err error) {
+			defer func() {
+				if b.recovered("storage", recover()) {
+					err = fmt.Errorf("the record of %s cannot be worked on: the log says where", id)
+				}
+			}()
+			return do(id)
+		})
+	}
+	return group.Wait()
 }
 
 const (
