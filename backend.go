@@ -168,8 +168,8 @@ func (b *backend) lockEntry(key string) *locksutil.LockEntry {
 	return locksutil.LockForKey(b.entryLocks, key)
 }
 
-// lockExecution returns the lock of an execution. It is never that of an entry: a start
-// holds it until a secret is switched, which is stored under the secret's.
+// lockExecution returns the lock of an execution. It is never that of an entry, so that
+// neither waits for the other.
 func (b *backend) lockExecution(id string) *locksutil.LockEntry {
 	return locksutil.LockForKey(b.runLocks, id)
 }

@@ -421,8 +421,8 @@ func TestStartWarnsOfExpiry(t *testing.T) {
 	})
 }
 
-// TestLocksOfExecutions keeps a start that waits for a switch from keeping the switch
-// from being stored: no execution shares a lock with an entry.
+// TestLocksOfExecutions keeps executions and entries from waiting for each other: they
+// share no lock.
 func TestLocksOfExecutions(t *testing.T) {
 	t.Parallel()
 	b := newEnv(t).b

@@ -80,28 +80,20 @@ func (b *backend) executionStart(ctx context.Context, req *logical.Request, d *f
 	if err != nil {
 		return respond(err)
 	}
-	lock := b.lockExecution(wanted.ID)
-	lock.Lock()
-	defer lock.Unlock()
 	// Without a key, only a request that was in flight when the engine ended can
 	// have started it before.
-	key := d.Get("idempotency_key").(string)
-	if key != "" || b.now().Sub(b.started) < longestRequest {
-		existing, err := getExecution(ctx, req.Storage, wanted.ID)
+	repeated := d.Get("idempotency_key").(string) != "" || b.now().Sub(b.started) < longestRequest
+	const tries = 3
+	for range tries {
+		resp, err := b.tryStart(ctx, req, path, wanted, repeated)
+		if err == nil && resp == nil {
+			// Others share the lock, which was held until now, and this may take a while.
+			_, err = b.resolveUsable(ctx, req.Storage, path)
+		}
 		if err != nil {
 			return respond(err)
 		}
-		if existing != nil {
-			return b.executionRepeated(ctx, req, existing, wanted)
-		}
-	}
-	const tries = 2
-	for range tries {
-		resp, err := b.tryStart(ctx, req, path, wanted)
-		if resp != nil || err != nil {
-			if err != nil {
-				return respond(err)
-			}
+		if resp != nil {
 			return resp, nil
 		}
 	}
@@ -169,18 +161,36 @@ func (b *backend) wantedExecution(ctx context.Context, req *logical.Request, d *
 	return e, nil
 }
 
-// tryStart starts the execution with what the agent resolves to now. It returns
-// nothing when that changed meanwhile.
-func (b *backend) tryStart(ctx context.Context, req *logical.Request, path string, e *executionEntry) (*logical.Response, error) {
+// tryStart starts the execution with what the agent resolves to now, unless it may have
+// been started before and was. It returns nothing when a secret is being switched, or
+// changed meanwhile.
+func (b *backend) tryStart(ctx context.Context, req *logical.Request, path string, e *executionEntry, repeated bool) (*logical.Response, error) {
+	lock := b.lockExecution(e.ID)
+	lock.Lock()
+	defer lock.Unlock()
+	if repeated {
+		existing, err := getExecution(ctx, req.Storage, e.ID)
+		if err != nil {
+			return nil, err
+		}
+		if existing != nil {
+			return b.executionRepeated(ctx, req, existing, e)
+		}
+	}
 	if err := b.checkHolds(ctx, req.Storage, e.runner()); err != nil {
 		return nil, err
 	}
-	r, err := b.resolveUsable(ctx, req.Storage, path)
+	r, err := b.resolvePath(ctx, req.Storage, path)
+	switch {
+	case err == nil && r.switching:
+		return nil, nil
+	case err == nil:
+		err = r.err
+	}
 	if err != nil {
 		b.counts.refused.Add(1)
 		return nil, err
 	}
-	// Not before: resolving may have to wait for a secret that is being switched.
 	ctx, cancel := commitContext(ctx)
 	defer cancel()
 	e.Pins, e.Variables = r.pins(), r.variables()

@@ -3,6 +3,7 @@ package agentchains
 import (
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -272,6 +273,44 @@ func TestRequireConfirm(t *testing.T) {
 		e.turn()
 		e.is(e.rotation(openAI)["current_version"], 2)
 	})
+}
+
+// TestStartWaitsForASwitch gives nothing while the far side goes from one value to the
+// next, and keeps no lock that another execution, or its end, may need.
+func TestStartWaitsForASwitch(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.deployer()
+	set := func(r *rotation.Rotation) {
+		must(e.b.changeSecret(e.Context(), e.s, address(openAI), "", nil, func(e *secretEntry) error {
+			e.Rotation = r
+			return nil
+		}))
+	}
+	set(&rotation.Rotation{ID: newRotationID(), State: rotation.Setting, NoOverlap: true})
+	started := make(chan int)
+	go func() {
+		status, _, _ := e.send(e.request(update, "executions/"+deployerPath, nil))
+		started <- status
+	}()
+	for waits := false; !waits; runtime.Gosched() {
+		e.b.rotations.mu.Lock()
+		waits = e.b.rotations.switched != nil
+		e.b.rotations.mu.Unlock()
+	}
+	for _, lock := range e.b.runLocks {
+		if !lock.TryLock() {
+			t.Fatal("it waits with a lock")
+		}
+		lock.Unlock()
+	}
+	select {
+	case <-started:
+		t.Error("it was started during the switch")
+	default:
+	}
+	set(nil)
+	e.is(<-started, 200)
 }
 
 // TestRotationWaitsForTheIndex promotes nothing while it is not known what runs.
