@@ -176,7 +176,11 @@ func TestLeaderCutOff(t *testing.T) {
 		before := c.surely(update, "executions/"+crashAgent, data{}, active)
 		r := &race{trio: c, stop: make(chan struct{})}
 		cut := time.Now()
-		c.Cut(c.Nodes[active])
+		if round%2 == 0 {
+			c.Cut(c.Nodes[active])
+		} else {
+			c.Silence(c.Nodes[active])
+		}
 		var renewed time.Time
 		r.repeat(func() { r.readFlat(active) })
 		r.repeat(func() { r.start(active) })

@@ -29,6 +29,8 @@ var faults = []fault{
 	{"stop a standby", false, (*round).stopNode},
 	{"cut the active node off", true, (*round).cutOff},
 	{"cut a standby off", false, (*round).cutOff},
+	{"cut the active node off silently", true, (*round).silence},
+	{"cut a standby off silently", false, (*round).silence},
 	{"kill the plugin", true, (*round).killPlugin},
 	{"stop the plugin", true, (*round).stopPlugin},
 	{"reload the plugin", true, (*round).reload},
@@ -155,9 +157,17 @@ func (w *round) replace(n *cluster.Node, asked int, since time.Duration) error {
 // cutOff cuts a node off, which its own clients reach. Afterwards it is restarted: a
 // leader does not always notice that it is none any more; see docs/emergency.md.
 func (w *round) cutOff(n *cluster.Node, lasts time.Duration) error {
+	return w.isolate(n, lasts, w.Cut)
+}
+
+func (w *round) silence(n *cluster.Node, lasts time.Duration) error {
+	return w.isolate(n, lasts, w.Silence)
+}
+
+func (w *round) isolate(n *cluster.Node, lasts time.Duration, how func(*cluster.Node)) error {
 	const election = 4 * time.Second // of another leader, so that there may be two
 	since := w.now()
-	w.Cut(n)
+	how(n)
 	<-time.After(election + lasts)
 	return w.replace(n, slices.Index(w.Nodes, n), since)
 }

@@ -75,7 +75,7 @@ func (c *Cluster) add(t testing.TB, dir, vault string) error {
 	}
 	carried := make(chan struct{})
 	go func() { defer close(carried); c.wires.carry(l, n, behind) }()
-	t.Cleanup(func() { l.Close(); c.wires.cut(n); <-carried })
+	t.Cleanup(func() { l.Close(); c.wires.heal(); c.wires.cut(n, false); <-carried })
 	t.Cleanup(func() {
 		if err := n.End(syscall.SIGKILL); err != nil {
 			t.Error(err)
@@ -175,8 +175,13 @@ func (c *Cluster) Active(other *Node) (active *Node, err error) {
 	return active, err
 }
 
-// Cut cuts a node off from the others, and no other one. Its own clients reach it.
-func (c *Cluster) Cut(n *Node) { c.wires.cut(n) }
+// Cut cuts a node off from the others, and no other one: its connections end, and new
+// ones are refused. Its own clients reach it.
+func (c *Cluster) Cut(n *Node) { c.wires.cut(n, false) }
+
+// Silence cuts a node off as a network that loses every packet: its connections stay,
+// and carry nothing until Heal.
+func (c *Cluster) Silence(n *Node) { c.wires.cut(n, true) }
 
 // Heal connects all nodes again.
 func (c *Cluster) Heal() { c.wires.heal() }

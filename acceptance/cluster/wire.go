@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,9 +14,12 @@ import (
 type wires struct {
 	nodes []*Node
 
-	mu     sync.Mutex // guards all below
-	cutOff *Node      // from the others; nil: none
+	mu     sync.Mutex    // guards all below
+	cutOff *Node         // from the others; nil: none
+	silent bool          // its wires stay, and carry nothing
+	healed chan struct{} // closed when no node is cut off any more
 	open   []*wire
+	lost   []net.Conn // which were opened meanwhile, and nobody has accepted
 }
 
 // wire is a connection from one node to another.
@@ -38,7 +40,7 @@ func (w *wires) carry(l net.Listener, to *Node, address string) {
 		if link := w.admit(conn, to, address); link != nil {
 			for i := range link.ends {
 				copies.Go(func() {
-					_, _ = io.Copy(link.ends[i], link.ends[1-i]) // it ends with the wire
+					w.pass(link, link.ends[i], link.ends[1-i])
 					link.close()
 				})
 			}
@@ -49,19 +51,49 @@ func (w *wires) carry(l net.Listener, to *Node, address string) {
 func (w *wires) admit(conn net.Conn, to *Node, address string) *wire {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	from := w.caller(conn)
+	link := &wire{from: w.caller(conn), to: to}
+	cut := link.touches(w.cutOff)
+	if cut && w.silent {
+		w.lost = append(w.lost, conn)
+		return nil
+	}
 	back, err := net.Dial("tcp", address)
-	if err != nil || from == nil || w.cutOff == from || w.cutOff == to {
+	if err != nil || link.from == nil || cut {
 		conn.Close()
 		if err == nil {
 			back.Close()
 		}
 		return nil
 	}
-	link := &wire{from, to, [2]net.Conn{conn, back}}
+	link.ends = [2]net.Conn{conn, back}
 	w.open = append(w.open, link)
 	return link
 }
+
+// pass copies from one end to the other until the wire ends.
+func (w *wires) pass(link *wire, to, from net.Conn) {
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		w.await(link)
+		if _, failed := to.Write(buffer[:n]); err != nil || failed != nil {
+			return
+		}
+	}
+}
+
+// await returns when a wire carries something.
+func (w *wires) await(link *wire) {
+	w.mu.Lock()
+	healed := w.healed
+	silent := w.silent && link.touches(w.cutOff)
+	w.mu.Unlock()
+	if silent {
+		<-healed
+	}
+}
+
+func (w *wire) touches(n *Node) bool { return n != nil && (w.from == n || w.to == n) }
 
 func (w *wire) close() {
 	for _, end := range w.ends {
@@ -94,12 +126,15 @@ func (w *wires) caller(conn net.Conn) *Node {
 	return nil
 }
 
-func (w *wires) cut(n *Node) {
+func (w *wires) cut(n *Node, silent bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.cutOff = n
+	w.cutOff, w.silent, w.healed = n, silent, make(chan struct{})
+	if silent {
+		return
+	}
 	w.open = slices.DeleteFunc(w.open, func(link *wire) bool {
-		hit := link.from == n || link.to == n
+		hit := link.touches(n)
 		if hit {
 			link.close()
 		}
@@ -110,5 +145,13 @@ func (w *wires) cut(n *Node) {
 func (w *wires) heal() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.cutOff == nil {
+		return
+	}
 	w.cutOff = nil
+	close(w.healed)
+	for _, conn := range w.lost {
+		conn.Close()
+	}
+	w.lost = nil
 }
