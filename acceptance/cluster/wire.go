@@ -49,23 +49,32 @@ func (w *wires) carry(l net.Listener, to *Node, address string) {
 }
 
 func (w *wires) admit(conn net.Conn, to *Node, address string) *wire {
+	// Finding the caller is slow, so it is without the lock, which all that is passed on takes.
+	link := &wire{w.caller(conn), to, [2]net.Conn{conn}}
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	link := &wire{from: w.caller(conn), to: to}
 	cut := link.touches(w.cutOff)
 	if cut && w.silent {
 		w.lost = append(w.lost, conn)
+		w.mu.Unlock()
+		return nil
+	}
+	w.mu.Unlock()
+	if link.from == nil || cut {
+		conn.Close()
 		return nil
 	}
 	back, err := net.Dial("tcp", address)
-	if err != nil || link.from == nil || cut {
+	if err != nil {
 		conn.Close()
-		if err == nil {
-			back.Close()
-		}
 		return nil
 	}
-	link.ends = [2]net.Conn{conn, back}
+	link.ends[1] = back
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if link.touches(w.cutOff) && !w.silent { // meanwhile
+		link.close()
+		return nil
+	}
 	w.open = append(w.open, link)
 	return link
 }
