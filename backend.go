@@ -60,7 +60,7 @@ type backend struct {
 	configLock   sync.RWMutex           // config, against entries written into an environment that goes
 	folderLocks  []*locksutil.LockEntry // the index of places, against entries written into a place that goes
 	entryLocks   []*locksutil.LockEntry // one entry from its Get to its Put
-	runLocks     []*locksutil.LockEntry // the same for executions: a start waits with its lock held
+	runLocks     []*locksutil.LockEntry // the same for executions
 	saltLock     sync.Mutex             // the making of the salt
 	setLock      sync.Mutex             // the compiling of a set to redact, which takes memory
 	notifierLock sync.Mutex             // whether there are notifiers, from the look to the note of it
