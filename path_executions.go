@@ -88,7 +88,9 @@ func (b *backend) executionStart(ctx context.Context, req *logical.Request, d *f
 		resp, err := b.tryStart(ctx, req, path, wanted, repeated)
 		if err == nil && resp == nil {
 			// Others share the lock, which was held until now, and this may take a while.
-			_, err = b.resolveUsable(ctx, req.Storage, path)
+			if _, err = b.resolveUsable(ctx, req.Storage, path); err != nil {
+				b.counts.refused.Add(1)
+			}
 		}
 		if err != nil {
 			return respond(err)
