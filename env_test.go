@@ -82,6 +82,10 @@ func (e *env) start() {
 	logger := hclog.New(&hclog.LoggerOptions{Output: e.log, Level: hclog.Trace, Mutex: new(sync.Mutex)})
 	factory := func(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
 		e.b = newBackend(e.clock.Now)
+		// Tests do what the worker does, at a time of their own: with one here, none is started.
+		idle := &worker{kick: make(chan struct{}, 1), rotations: make(chan struct{}, 1), outbox: make(chan struct{}, 1)}
+		idle.ctx, idle.cancel = context.WithCancel(context.Background())
+		e.b.worker.Store(idle)
 		conf.Logger = logger
 		return e.b, e.b.Setup(ctx, conf)
 	}
@@ -108,10 +112,6 @@ func (e *env) start() {
 	if err := e.handler.Initialize(e.Context(), &logical.InitializationRequest{Storage: e.s}); err != nil {
 		e.Fatal(err)
 	}
-	// Tests do what the worker does, at a time of their own.
-	e.b.stopWorker()
-	ctx, cancel := context.WithCancel(context.Background())
-	e.b.worker.Store(&worker{kick: make(chan struct{}, 1), rotations: make(chan struct{}, 1), outbox: make(chan struct{}, 1), ctx: ctx, cancel: cancel})
 	if !e.cold {
 		e.settle()
 	}

@@ -72,7 +72,6 @@ func (e *env) rotation(path string) data {
 // even be read.
 func TestBrokenEntryHoldsNobodyUp(t *testing.T) {
 	both(t, func(e *env) {
-		e.b.stopWorker() // the test does its work
 		for i := range 5 {
 			for _, value := range []string{"one", "two"} {
 				e.ok(update, fmt.Sprintf("secrets/prod/org/KEY_%d", i), data{"value": value})
