@@ -1,14 +1,10 @@
 package agentchains
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/scope"
 )
 
 // executions is the index of what runs: each execution that has not ended, and
@@ -51,15 +47,6 @@ type lease struct {
 	until time.Time
 }
 
-// pinSet is a set of versions that executions were given together.
-type pinSet struct {
-	key  pinsKey
-	pins []pin
-	held map[*execution]struct{} // by these
-}
-
-type pinsKey [sha256.Size]byte
-
 // agentExecutions are the executions of one agent.
 type agentExecutions struct {
 	path, chain string
@@ -68,19 +55,6 @@ type agentExecutions struct {
 
 func newExecutions(released func([]pin)) *executions {
 	return &executions{byID: map[string]*execution{}, pinned: map[pinsKey]*pinSet{}, holding: map[string]map[int]map[*pinSet]struct{}{}, agents: map[string]*agentExecutions{}, closed: map[pin]int{}, released: released}
-}
-
-// hashPins identifies a set of pins, which are in the order of resolution.
-func hashPins(pins []pin) pinsKey {
-	h := sha256.New()
-	var number [8]byte
-	for _, p := range pins {
-		binary.BigEndian.PutUint64(number[:], uint64(p.Version))
-		_, _ = h.Write(number[:])
-		_, _ = h.Write([]byte(p.Path))
-		_, _ = h.Write([]byte{0})
-	}
-	return pinsKey(h.Sum(nil))
 }
 
 // put adds an execution, or brings what is known of it up to date. Leases that
@@ -102,57 +76,12 @@ func (x *executions) begin(e *executionEntry) bool {
 	return true
 }
 
-// pins returns the versions that executions hold.
-func (x *executions) pins() []pin {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	var pins []pin
-	for path, versions := range x.holding {
-		for version := range versions {
-			pins = append(pins, pin{path, version})
-		}
-	}
-	return pins
-}
-
-// closedLocked reports whether a version takes no new pins.
-func (x *executions) closedLocked(p pin) bool {
-	return len(x.closed) > 0 && (x.closed[p] > 0 || x.closed[pin{Path: p.Path}] > 0)
-}
-
-// closePins lets no new execution pin a version until it is opened again; 0
-// stands for any version of the entry. Who is about to remove a version closes
-// first and counts then: whoever pinned before is counted, and nobody pins after.
-func (x *executions) closePins(p pin) (open func()) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.closed[p]++
-	return func() {
-		x.mu.Lock()
-		defer x.mu.Unlock()
-		if x.closed[p]--; x.closed[p] == 0 {
-			delete(x.closed, p)
-		}
-	}
-}
-
-// count returns how many executions hold a version, and whether all that runs is
-// known.
-func (x *executions) count(p pin) (n int, known bool) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for set := range x.holding[p.Path][p.Version] {
-		n += len(set.held)
-	}
-	return n, x.ready
-}
-
 func (x *executions) putLocked(e *executionEntry, grace time.Time) {
 	run := x.byID[e.ID]
 	if run == nil {
 		run = &execution{id: e.ID, agent: x.agentLocked(e), pins: x.pinsLocked(e.Pins), ttl: e.TTL, deadline: e.Deadline, run: e.Run}
 		run.agent.ids[e.ID] = struct{}{}
-		run.pins.held[run] = struct{}{}
+		run.pins.held[e.ID] = struct{}{}
 		x.byID[e.ID] = run
 	}
 	leases := make([]lease, 0, len(e.Leases))
@@ -173,13 +102,6 @@ func (x *executions) putLocked(e *executionEntry, grace time.Time) {
 }
 
 func (run *execution) runner() runner { return runner{run.id, run.run, run.agent.path} }
-
-// heldBy returns the executions that hold a version, as far as they are known.
-func (x *executions) heldBy(p pin) []string {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.holdersLocked(p.Path, func(version int) bool { return version == p.Version })
-}
 
 // agentOf returns the agent of an execution, or nil.
 func (x *executions) agentOf(id string) *agentExecutions {
@@ -237,28 +159,6 @@ func (x *executions) agentLocked(e *executionEntry) *agentExecutions {
 	return agent
 }
 
-func (x *executions) pinsLocked(pins []pin) *pinSet {
-	key := hashPins(pins)
-	set := x.pinned[key]
-	if set != nil {
-		return set
-	}
-	set = &pinSet{key, pins, map[*execution]struct{}{}}
-	x.pinned[key] = set
-	for _, p := range pins {
-		versions := x.holding[p.Path]
-		if versions == nil {
-			versions = map[int]map[*pinSet]struct{}{}
-			x.holding[p.Path] = versions
-		}
-		if versions[p.Version] == nil {
-			versions[p.Version] = map[*pinSet]struct{}{}
-		}
-		versions[p.Version][set] = struct{}{}
-	}
-	return set
-}
-
 // remove forgets an execution that has ended, and wakes who watches it.
 func (x *executions) remove(id string) {
 	if pins := x.forget(id); pins != nil {
@@ -282,19 +182,10 @@ func (x *executions) forget(id string) (released []pin) {
 	if run.changed != nil {
 		close(run.changed)
 	}
-	if delete(run.pins.held, run); len(run.pins.held) > 0 {
+	if delete(run.pins.held, id); len(run.pins.held) > 0 {
 		return nil
 	}
-	delete(x.pinned, run.pins.key)
-	for _, p := range run.pins.pins {
-		versions := x.holding[p.Path]
-		if delete(versions[p.Version], run.pins); len(versions[p.Version]) == 0 {
-			delete(versions, p.Version)
-		}
-		if len(versions) == 0 {
-			delete(x.holding, p.Path)
-		}
-	}
+	x.dropLocked(run.pins)
 	return run.pins.pins
 }
 
@@ -351,37 +242,6 @@ func (x *executions) overdue(now time.Time, grace time.Duration, most int) []str
 		if !slices.ContainsFunc(run.leases, func(l lease) bool { return now.Before(l.until.Add(grace)) }) {
 			if ids = append(ids, id); len(ids) == most {
 				break
-			}
-		}
-	}
-	return ids
-}
-
-// holders returns the ids of executions that hold a version of an entry; 0
-// stands for any version. It fails until all that runs is known.
-func (x *executions) holders(a scope.Address, version int) ([]string, error) {
-	return x.holdersWhere(a, func(held int) bool { return version == 0 || held == version })
-}
-
-// holdersWhere is holders for the versions that match.
-func (x *executions) holdersWhere(a scope.Address, match func(version int) bool) ([]string, error) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if !x.ready {
-		return nil, errIndexNotReady()
-	}
-	return x.holdersLocked(a.Path(), match), nil
-}
-
-func (x *executions) holdersLocked(path string, match func(version int) bool) []string {
-	var ids []string
-	for version, sets := range x.holding[path] {
-		if !match(version) {
-			continue
-		}
-		for set := range sets {
-			for run := range set.held {
-				ids = append(ids, run.id)
 			}
 		}
 	}
