@@ -10,7 +10,6 @@ import (
 	"github.com/hashicorp/vault/sdk/helper/locksutil"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/rotation"
 	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/scope"
 	"github.com/agentchains/vault-plugin-secrets-agentchains/internal/sensitive"
 )
@@ -177,18 +176,18 @@ func (e *secretEntry) casNumber() int {
 // replace begins the rotation to values that were sent. What has no version is
 // simply given one.
 func (b *backend) replace(e *secretEntry, c *config, req *logical.Request, a scope.Address, values map[string]sensitive.String, force bool) error {
-	now := b.now()
-	if e.Rotation != nil && !force {
-		return underWay(a)
+	var replaces *secretEntry
+	if force {
+		replaces = e
 	}
-	if e.Rotation != nil {
-		if err := e.step(rotation.Abort, b.facts(a, e, rotation.Abort, true), actor(req), "replaced"); err != nil {
-			return rotationError(a, err)
-		}
+	free, err := b.makeWay(e, a, replaces, actor(req))
+	if err != nil {
+		return err
 	}
-	if e.Rotation != nil {
+	if !free {
 		return conflict("the far side of %[1]s has to be told that its rotation is dropped: do so by abort/%[1]s, and then try again", a.Path())
 	}
+	now := b.now()
 	if e.Current == nil {
 		e.Current = e.newVersion(values, now, actor(req))
 		e.Current.ValidFrom = now
