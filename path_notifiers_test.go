@@ -161,14 +161,17 @@ func TestNotifierErrors(t *testing.T) {
 	defer secure.Close()
 	closed := httptest.NewServer(http.NotFoundHandler())
 	closed.Close()
-	for _, tt := range []struct{ url, text string }{
-		{hanging.URL, "there is no answer within 10s"},
-		{"http://" + strange.Addr().String(), "the call was cut off, or its answer is not HTTP"},
-		{secure.URL, "certificate"},
-		{closed.URL, "connection refused"},
+	for _, tt := range []struct {
+		url, text string
+		patience  time.Duration
+	}{
+		{hanging.URL, "there is no answer within 10s", time.Second},
+		{"http://" + strange.Addr().String(), "the call was cut off, or its answer is not HTTP", time.Minute},
+		{secure.URL, "certificate", time.Minute},
+		{closed.URL, "connection refused", time.Minute},
 	} {
 		e.ok(update, "notifiers/n", data{"url": tt.url + "/" + marker, "hmac_secret": hmacSecret})
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), tt.patience)
 		n, err := e.b.requireNotifier(ctx, e.s, "n")
 		if err != nil {
 			t.Fatal(err)
