@@ -2,6 +2,7 @@ package agentchains
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -81,4 +82,38 @@ func (x *incidents) told(incident, execution, event string) {
 		o.executions[i].Told = event
 		o.dirty[i/partSize], o.stale = true, true
 	}
+}
+
+// alerted notes what became of a notification about an incident. It fails until
+// it is known which incidents are open, and then is to be called again.
+func (b *backend) alerted(ctx context.Context, s logical.Storage, id string, a alert) error {
+	b.incidents.mu.Lock()
+	if !b.incidents.loaded {
+		b.incidents.mu.Unlock()
+		return notReady("the engine is still reading its incidents")
+	}
+	if o := b.incidents.open[id]; o != nil {
+		o.Alerts = withAlert(o.Alerts, a)
+		o.stale = true
+		b.incidents.mu.Unlock()
+		return b.storeIncident(ctx, s, id)
+	}
+	b.incidents.mu.Unlock()
+	lock := b.lockEntry(incidentKey(id))
+	lock.Lock()
+	defer lock.Unlock()
+	head, err := getIncident(ctx, s, id)
+	if head == nil || err != nil {
+		return err
+	}
+	head.Alerts = withAlert(head.Alerts, a)
+	_, err = putJSON(ctx, s, incidentKey(id), head)
+	return err
+}
+
+// withAlert adds an alert, or says what has become of it since.
+func withAlert(alerts []alert, a alert) []alert {
+	alerts = slices.DeleteFunc(slices.Clone(alerts), func(known alert) bool { return known.ID == a.ID && known.Notifier == a.Notifier })
+	alerts = append(alerts, a)
+	return alerts[max(0, len(alerts)-keptAlerts):]
 }
