@@ -43,10 +43,12 @@ func (d *durable) entries() map[string][]byte {
 				collect(path)
 				continue
 			}
-			entry, err := d.client.Logical().ReadWithData("sys/raw/"+path, map[string][]string{"encoding": {"base64"}})
-			var refusal *api.ResponseError
-			if errors.As(err, &refusal) && refusal.StatusCode == http.StatusBadRequest && (strings.HasPrefix(path, "core/") || strings.HasPrefix(path, "audit/")) {
-				continue // Vault's own keys, what it keeps beside its encryption, and a salt that begins as what is compressed does
+			entry, err := d.raw(path, "true")
+			if badRequest(err) { // a salt may begin as what is compressed does
+				entry, err = d.raw(path, "false")
+			}
+			if badRequest(err) && strings.HasPrefix(path, "core/") {
+				continue // Vault's own keys, and what it keeps beside its encryption
 			}
 			d.must(err)
 			if entry == nil {
@@ -59,6 +61,15 @@ func (d *durable) entries() map[string][]byte {
 	}
 	collect("")
 	return all
+}
+
+func (d *durable) raw(path, decompress string) (*api.Secret, error) {
+	return d.client.Logical().ReadWithData("sys/raw/"+path, map[string][]string{"encoding": {"base64"}, "compressed": {decompress}})
+}
+
+func badRequest(err error) bool {
+	var refusal *api.ResponseError
+	return errors.As(err, &refusal) && refusal.StatusCode == http.StatusBadRequest
 }
 
 // found returns in how many entries of Vault's storage a value is.
