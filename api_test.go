@@ -27,6 +27,9 @@ func TestAPIReference(t *testing.T) {
 	for _, p := range newEnv(t).b.Paths {
 		describePath(&doc, p)
 	}
+	if strings.Contains(doc.String(), "` |  |") {
+		t.Error("a field is of a type that typeNames lacks")
+	}
 	if *updateReference {
 		if err := os.WriteFile(referenceFile, []byte(doc.String()), 0o644); err != nil {
 			t.Fatal(err)
@@ -51,13 +54,7 @@ seconds. An unknown field, or another JSON type than the one below, is a 400 tha
 number or a boolean may be the string that the ` + "`vault`" + ` command makes of it. LIST without ` + "`limit`" + ` is
 complete: keys with a slash at the end are segments with more below them.
 
-| status | means |
-|---|---|
-| 400 | the request is wrong, or an environment does not resolve |
-| 403 | the policy refuses, or every reason why an environment does not resolve is a refusal of scope |
-| 404 | there is no such entry, chain or agent |
-| 409 | ` + "`cas`" + ` does not match, or what is to be removed is in use |
-| 429 | more is checked against the whole mount than one identity may |
+What each status means is in the [README](../README.md#refusals).
 `
 
 var captureGroup = regexp.MustCompile(`\(\?P<([a-z]+)>[^)]*\)\??`)
@@ -120,5 +117,6 @@ func describeFields(doc *strings.Builder, title string, fields map[string]*frame
 
 var typeNames = map[framework.FieldType]string{
 	framework.TypeString: "string", framework.TypeBool: "bool", framework.TypeInt: "integer", framework.TypeDurationSecond: "duration",
-	framework.TypeCommaStringSlice: "list of strings", framework.TypeMap: "object", framework.TypeSlice: "list",
+	framework.TypeCommaStringSlice: "list of strings", framework.TypeStringSlice: "list of strings", framework.TypeCommaIntSlice: "list of integers",
+	framework.TypeMap: "object", framework.TypeSlice: "list",
 }

@@ -51,7 +51,7 @@ func configFields() map[string]*framework.FieldSchema {
 		"execution_ttl":     {Type: framework.TypeDurationSecond, Description: "The lease of an execution, which its runner renews."},
 		"execution_history": {Type: framework.TypeDurationSecond, Description: "For how long the record of an ended execution stays."},
 		"creds_max_ttl":     {Type: framework.TypeDurationSecond, Description: "The longest ttl that creds/ answers."},
-		"allowed_hosts":     {Type: framework.TypeCommaStringSlice, Description: "Hosts that the engine may call: host, host:port, *.suffix or an address range. An empty list allows none."},
+		"allowed_hosts":     {Type: framework.TypeCommaStringSlice, Description: "Hosts that the engine may call: host, host:port, *.suffix or an address range. A write replaces the list; an empty one allows none."},
 		"rotation_webhook":  {Type: framework.TypeString, Description: "The rotator that rotation chains use where a schedule names none."},
 		"cache_bytes":       {Type: framework.TypeInt, Description: "About how much memory decoded entries may take, in bytes."},
 	}

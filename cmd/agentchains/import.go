@@ -82,7 +82,7 @@ on reveal/ to tell the same value from another; without it all that is there is
 left alone.
 
 Exit codes: 0 done, or only planned; 2 there was an error; 3 done, but for what
-is in conflict or refused.
+is in conflict, exists or is refused.
 `
 
 // do plans, asks, and writes.

@@ -82,8 +82,8 @@ touched, and the record of the execution says so.
 
 Exit codes: the agent's own; 128 and the number of the signal that ended it; 127
 its command was not found, 126 it cannot be executed; 75 it was told to stop; 74
-it ended with 0, but not all of its output could be written; 2 it was not
-started.
+it ended with 0, but not all of its output or of its files of events could be
+written; 2 it was not started.
 `
 
 // do starts the execution and the agent, and waits for the end of both.
