@@ -251,7 +251,7 @@ func (b *backend) beginByRotator(ctx context.Context, s logical.Storage, a scope
 		case e.Schedule == nil || e.Schedule.Rotator != name:
 			return conflict("the schedule of %s has changed meanwhile: try again", a.Path())
 		case e.Rotation != nil && g.replaces == nil:
-			return underWay(a)
+			return underWay(a, e.Rotation)
 		}
 		if due, _ := e.Schedule.due(now); g.due && !due {
 			return errUnchanged

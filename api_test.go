@@ -77,7 +77,8 @@ func describePath(doc *strings.Builder, p *framework.Path) {
 			continue
 		}
 		properties := h.Properties()
-		fmt.Fprintf(doc, "| %s | %s |\n", verbs[op], strings.TrimSpace(properties.Summary+" "+properties.Description))
+		own := strings.TrimSuffix(properties.Description, strings.TrimSpace(p.HelpDescription)) // which is above
+		fmt.Fprintf(doc, "| %s | %s |\n", verbs[op], strings.TrimSpace(properties.Summary+" "+own))
 		if ok := properties.Responses[http.StatusOK]; ok != nil && ok[0].Fields != nil {
 			answers[fmt.Sprint(slices.Sorted(maps.Keys(ok[0].Fields)))] = ok[0].Fields
 		}

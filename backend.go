@@ -154,6 +154,14 @@ func newBackend(now func() time.Time) *backend {
 		},
 	}
 	b.Paths = append(b.Paths, b.pathsRevoke()...)
+	for _, path := range b.Paths {
+		for _, operation := range path.Operations {
+			// What vault path-help says, OpenAPI says too.
+			if p := operation.(*framework.PathOperation); p.Description == "" {
+				p.Description = strings.TrimSpace(path.HelpDescription)
+			}
+		}
+	}
 	return b
 }
 

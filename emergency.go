@@ -21,6 +21,7 @@ type emergency struct {
 	CreatedBy string    `json:"created_by"`
 	Versions  []int     `json:"versions"`
 	Repeat    string    `json:"repeat"` // what tells a repeated request
+	Last      int       `json:"last"`   // the newest version that takes their place, or that may
 	Listed    bool      `json:"listed"` // who held the versions was told, in storage too
 }
 
@@ -45,7 +46,7 @@ func (m *emergency) order(a scope.Address) *stopOrder {
 func (e *secretEntry) earlier(v *revocation, numbers []int, now time.Time) *emergency {
 	replaced := v.values == nil && (!v.rotate || e.RotateNow || e.Rotation != nil)
 	for _, m := range slices.Backward(e.Emergencies) {
-		if m.Repeat == v.Repeat && now.Sub(m.CreatedAt) < repeatWindow {
+		if m.Repeat == v.Repeat && now.Sub(m.CreatedAt) < repeatWindow && e.newest().number() <= m.Last {
 			return &m
 		}
 		gone := func(n int) bool { return slices.Contains(m.Versions, n) }
@@ -97,7 +98,10 @@ func (e *secretEntry) revoke(v *revocation, now time.Time) {
 		e.Current = e.newVersion(v.values, now, by)
 		e.Current.ValidFrom = now
 	}
-	e.RotateNow = v.rotate
+	v.Last = e.LastVersion
+	if e.RotateNow = v.rotate; v.rotate {
+		v.Last++ // is the rotator's
+	}
 	told := e.tell(v.ID, "secret.revoked", now, map[string]string{"reason": v.Reason, "created_by": by, "incident_id": v.ID})
 	told.Numbers["executions"], told.IDs = len(v.holders), v.holders
 	e.Emergencies = append(e.Emergencies, v.emergency)

@@ -201,7 +201,7 @@ func (b *backend) withExecution(ctx context.Context, s logical.Storage, id strin
 	if e == nil {
 		return nil, notFound("there is no such execution")
 	}
-	generation, leases, sightings := e.Generation, len(e.Leases), e.sightings()
+	generation, incident, leases, sightings := e.Generation, e.IncidentID, len(e.Leases), e.sightings()
 	if err := b.applyOrder(ctx, s, e); err != nil {
 		return nil, err
 	}
@@ -209,7 +209,7 @@ func (b *backend) withExecution(ctx context.Context, s logical.Storage, id strin
 	if err != nil && !errors.Is(err, errUnchanged) {
 		return nil, err
 	}
-	unchanged := err != nil || e.Generation == generation && len(e.Leases) == leases && e.sightings() == sightings
+	unchanged := err != nil || e.Generation == generation && e.IncidentID == incident && len(e.Leases) == leases && e.sightings() == sightings
 	b.executions.recall(e)
 	if unchanged {
 		return e, nil
@@ -245,8 +245,8 @@ func (b *backend) executionAnswer(e *executionEntry, r *resolution, nonce string
 		"redact":       redact,
 		"expires_at":   timeString(e.Deadline),
 	}, map[string]any{"execution_id": e.ID, "lease": nonce})
-	resp.Secret.TTL = min(e.TTL, e.Deadline.Sub(b.now()))
-	resp.Secret.MaxTTL = e.Deadline.Sub(b.now())
+	left := e.Deadline.Sub(b.now())
+	resp.Secret.TTL, resp.Secret.MaxTTL = min(e.TTL, left), left
 	resp.Secret.Renewable = true
 	for _, hit := range r.entries {
 		if at := hit.version.ExpiresAt; !at.IsZero() && at.Before(e.Deadline) {

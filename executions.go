@@ -3,6 +3,7 @@ package agentchains
 import (
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -264,6 +265,21 @@ func (x *executions) of(agentPath string) ([]string, error) {
 	}
 	slices.Sort(ids)
 	return ids, nil
+}
+
+// below returns the next segments below a path at which something runs, with
+// repetitions. The definition of what runs may have been deleted.
+func (x *executions) below(path string) []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var segments []string
+	for agent := range x.agents {
+		if rest, ok := strings.CutPrefix("/"+agent, strings.TrimSuffix("/"+path, "/")+"/"); ok {
+			segment, _, _ := strings.Cut(rest, "/")
+			segments = append(segments, segment)
+		}
+	}
+	return segments
 }
 
 func (x *executions) isReady() bool {

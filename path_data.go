@@ -1,6 +1,7 @@
 package agentchains
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -21,6 +22,7 @@ func (b *backend) pathData() *framework.Path {
 			"data":    {Type: framework.TypeMap, Description: "Of a secret: its value, as value. Of a group: its variables.", DisplayAttrs: &framework.DisplayAttributes{Name: "Data", Sensitive: true}},
 			"options": {Type: framework.TypeMap, Description: "cas: write only if this is the newest version number; 0: only if there is no entry."},
 			"cas":     {Type: framework.TypeInt, Description: "Taken because a client sends it, and ignored: cas is in options."},
+			"version": {Type: framework.TypeInt, Query: true, Description: "The version to read. Without it, or with 0: the newest."},
 			"force":   {Type: framework.TypeBool, Description: "Do it although a rotation is under way or executions hold a version."},
 		},
 		ExistenceCheck: b.dataExists,
@@ -126,12 +128,16 @@ func (b *backend) dataRead(ctx context.Context, req *logical.Request, d *framewo
 	if err != nil {
 		return respond(err)
 	}
-	v, names := e.newest(), map[string]any{}
+	number := d.Get("version").(int)
+	if number == 0 {
+		number = cmp.Or(e.newest().number(), e.LastVersion)
+	}
+	if number < 0 || number > e.LastVersion {
+		return respond(notFound("%s has no version %d", a.Path(), number))
+	}
+	v, names := e.numbered(number), map[string]any{}
 	switch {
-	case v == nil:
-		// Not a 404: who takes that for deleted would store the value anew that was
-		// revoked.
-		v = &version{Number: e.LastVersion}
+	case v.Values == nil: // not a 404: who takes that for deleted would store the value anew that was revoked
 	case a.Kind == scope.Secret:
 		names["value"] = nil
 	default:
@@ -149,6 +155,22 @@ func (b *backend) dataDelete(ctx context.Context, req *logical.Request, d *frame
 	}
 	entry, data := b.asEntry(req, a, map[string]any{"force": d.Get("force")})
 	return b.entryDelete(ctx, entry, data)
+}
+
+// numbered returns the version of a number, which has no values if it is gone.
+func (e *secretEntry) numbered(number int) *version {
+	for _, v := range e.live() {
+		if v.Number == number {
+			return v
+		}
+	}
+	gone := &version{Number: number}
+	for _, t := range e.Destroyed {
+		if t.Number == number {
+			gone.CreatedAt = t.CreatedAt
+		}
+	}
+	return gone
 }
 
 // kvVersion is what KV version 2 says of a version, which is gone when it has no

@@ -25,6 +25,12 @@ func TestData(t *testing.T) {
 		e.is(e.ok(update, secret, data{"data": data{"value": "second"}, "options": data{"cas": 1.0}, "cas": 0.0})["version"], 2)
 		e.is(e.ok(read, "rotate/prod/org/KEY", nil)["state"], "serving")
 		e.fails(409, update, secret, data{"data": data{"value": "third"}}, "under way")
+		for number, version := range map[int]int{0: 2, 1: 1, 2: 2} {
+			got = e.ok(read, secret, data{"version": number})["metadata"].(data)
+			e.is(got["version"], version)
+			e.is(got["destroyed"], false)
+		}
+		e.fails(404, read, secret, data{"version": 3}, "no version 3")
 		e.is(e.ok(patch, group, data{"data": data{"B": nil, "C": "c"}})["version"], 2)
 		e.is(e.ok(read, "reveal/prod/org/pair", nil)["values"], "map[A:a C:c]")
 
@@ -50,6 +56,7 @@ func TestDataOfWhatIsRevoked(t *testing.T) {
 		got := e.ok(read, "data/prod/org/KEY", nil)
 		e.is(got["data"], "map[]")
 		e.is(got["metadata"].(data)["destroyed"], true)
+		e.is(e.ok(read, "data/prod/org/KEY", data{"version": 1})["metadata"].(data)["destroyed"], true)
 		e.is(e.ok(read, "metadata/prod/org/KEY", nil)["versions"].(data)["1"].(data)["destroyed"], true)
 	})
 }

@@ -292,5 +292,5 @@ func (b *backend) executionsList(ctx context.Context, req *logical.Request, d *f
 	if err != nil {
 		return respond(err)
 	}
-	return list(folderKeys(keys), d)
+	return list(folderKeys(append(keys, b.executions.below(path)...)), d)
 }

@@ -1,6 +1,7 @@
 package agentchains
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -38,7 +39,8 @@ value, so it can be granted to people who may not read secrets.
 `
 
 func (b *backend) explainRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	r, err := b.resolvePath(ctx, req.Storage, d.Get("path").(string))
+	path := d.Get("path").(string)
+	r, err := b.resolvePath(ctx, req.Storage, path)
 	if err != nil {
 		return respond(err)
 	}
@@ -46,12 +48,12 @@ func (b *backend) explainRead(ctx context.Context, req *logical.Request, d *fram
 	for i := range r.results {
 		references[i] = explanation(&r.results[i])
 	}
-	failure := ""
-	if r.err != nil {
-		failure = r.err.Error()
+	fails, failure := cmp.Or(b.checkHolds(ctx, req.Storage, runner{agentPath: path}), r.err), ""
+	if fails != nil {
+		failure = fails.Error()
 	}
 	return &logical.Response{Data: map[string]any{
-		"resolves":   r.err == nil,
+		"resolves":   fails == nil,
 		"error":      failure,
 		"references": references,
 	}}, nil

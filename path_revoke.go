@@ -2,6 +2,7 @@ package agentchains
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -127,7 +128,11 @@ func (b *backend) stopTarget(ctx context.Context, s logical.Storage, d *framewor
 		}
 		return target, nil
 	}
-	environment, rest, _ := strings.Cut(target, "/")
+	if kind == stopAgent {
+		_, _, _, err := b.parseAgentPath(ctx, s, target)
+		return target, err
+	}
+	environment, chain, _ := strings.Cut(target, "/")
 	c, err := b.getConfig(ctx, s)
 	if err == nil {
 		err = c.checkEnvironment(environment)
@@ -135,15 +140,34 @@ func (b *backend) stopTarget(ctx context.Context, s logical.Storage, d *framewor
 	if err != nil {
 		return "", err
 	}
-	if kind == stopAgent {
-		_, _, err = scope.ParseAgent(rest)
-	} else {
-		err = scope.CheckChain(rest)
-	}
-	if err != nil {
-		return "", badRequest("the path: %s", err)
+	if err := scope.CheckChain(chain); err != nil {
+		return "", badRequest("the path must be <environment>/<chain>: the chain %s", err)
 	}
 	return target, nil
+}
+
+// requireRunners fails for what nothing runs as and nothing can: a name that is
+// mistyped must not look as if it had been stopped.
+func (b *backend) requireRunners(ctx context.Context, s logical.Storage, e *stopEntry) error {
+	var err error
+	switch e.Kind {
+	case stopExecution:
+		var known *executionEntry
+		if known, err = getExecution(ctx, s, e.Target); known == nil && err == nil {
+			err = notFound("there is no such execution")
+		}
+		return err
+	case stopAgent:
+		_, _, _, err = b.requireAgent(ctx, s, e.Target)
+	case stopChain:
+		_, chain, _ := strings.Cut(e.Target, "/")
+		_, err = b.requireChain(ctx, s, chain)
+	}
+	var api *apiError
+	if errors.As(err, &api) && (!b.executions.isReady() || len(b.executions.matching(e.matches)) > 0) {
+		return nil // its definition was deleted while it runs
+	}
+	return err
 }
 
 func (b *backend) revokeRunners(ctx context.Context, req *logical.Request, d *framework.FieldData, kind stopKind) (*logical.Response, error) {
@@ -161,19 +185,14 @@ func (b *backend) revokeRunners(ctx context.Context, req *logical.Request, d *fr
 		return respond(err)
 	}
 	e := &stopEntry{Kind: kind, Target: target, Reason: reason, CreatedAt: b.now(), CreatedBy: actor(req), Hold: d.Get("hold").(bool)}
+	if err := b.requireRunners(ctx, req.Storage, e); err != nil {
+		return respond(err)
+	}
 	if d.Get("dry_run").(bool) {
 		if !b.executions.isReady() {
 			return respond(errIndexNotReady())
 		}
 		return b.revokeAnswer("", b.executions.matching(e.matches)), nil
-	}
-	if kind == stopExecution {
-		if known, err := getExecution(ctx, req.Storage, target); known == nil || err != nil {
-			if err == nil {
-				err = notFound("there is no such execution")
-			}
-			return respond(err)
-		}
 	}
 	salt, err := b.getSalt(ctx, req.Storage)
 	if err != nil {
@@ -182,7 +201,7 @@ func (b *backend) revokeRunners(ctx context.Context, req *logical.Request, d *fr
 	e.Repeat = salt.repeatKey(req)
 	b.stopLock.Lock()
 	defer b.stopLock.Unlock()
-	if first := b.stops.repeated(e.Repeat, b.now()); first != nil {
+	if first := b.stops.repeated(e, b.now()); first != nil && !b.executions.active(e.matches) {
 		return b.revokeAgain(ctx, req.Storage, first.incident())
 	}
 	e.ID = newIncidentID(e.CreatedAt)
@@ -196,10 +215,9 @@ func (b *backend) revokeRunners(ctx context.Context, req *logical.Request, d *fr
 	b.stops.put(e)
 	// Who was started before the engine may have become known meanwhile.
 	b.executions.noteOrder()
-	late := b.executions.order(b.executions.matching(e.matches), e.order())
-	hit = append(hit, late...)
-	b.storeSoon(ctx, req.Storage, e.incident(), late)
-	return b.revokeAnswer(e.ID, killedIDs(hit)), nil
+	ids := b.executions.matching(e.matches)
+	b.storeSoon(ctx, req.Storage, e.incident(), b.executions.order(ids, e.order()))
+	return b.revokeAnswer(e.ID, ids), nil
 }
 
 // storeSoon stores an incident with who was told to stop, so that it can be read at

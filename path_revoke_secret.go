@@ -1,6 +1,7 @@
 package agentchains
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -53,19 +54,13 @@ func (b *backend) revokeSecret(ctx context.Context, req *logical.Request, d *fra
 	if err != nil {
 		return respond(err)
 	}
-	known, err := b.requireSecret(ctx, req.Storage, a)
-	if err != nil {
-		return respond(err)
+	asked, dry := v.Versions, d.Get("dry_run").(bool)
+	if dry && !b.executions.isReady() {
+		return respond(errIndexNotReady())
 	}
-	asked := v.Versions
-	if d.Get("dry_run").(bool) {
-		if !b.executions.isReady() {
-			return respond(errIndexNotReady())
-		}
-		v.Versions = known.revocable(asked)
-		return b.revokedAnswer(ctx, req.Storage, a, v, "", b.holdersOf(a, v.Versions))
+	if !dry {
+		defer b.executions.closePins(pin{Path: a.Path()})()
 	}
-	defer b.executions.closePins(pin{Path: a.Path()})()
 	// A request that comes again after a crash is known by what it asks for, and not by
 	// its id: its answer names the incident of the first.
 	var first *emergency
@@ -79,11 +74,19 @@ func (b *backend) revokeSecret(ctx context.Context, req *logical.Request, d *fra
 		}
 		v.holders = b.holdersOf(a, v.Versions) // nobody pins them any more
 		e.revoke(v, b.now())
-		e.UpdatedAt = b.now()
-		return nil
+		if e.UpdatedAt = b.now(); !dry {
+			return nil
+		}
+		return cmp.Or(e.validate(), errUnchanged)
 	})
 	if err != nil {
 		return respond(err)
+	}
+	if dry {
+		if first != nil {
+			v.Versions = []int{} // there is nothing left to revoke
+		}
+		return b.revokedAnswer(ctx, req.Storage, a, v, "", v.holders)
 	}
 	if first != nil {
 		v.emergency = *first
@@ -147,6 +150,8 @@ func (v *revocation) check(e *secretEntry, a scope.Address, asked []int) error {
 		return badRequest("%s has no version that could be revoked: give it a value by %s/%s", a.Path(), a.Kind, a.Path())
 	case v.values != nil && len(v.Versions) < len(e.live()):
 		return badRequest("a new value takes the place of all live versions: leave version out")
+	case v.values != nil && slices.ContainsFunc(e.live(), func(live *version) bool { return live.equal(v.values) }):
+		return badRequest("the new value of %s is the one that is revoked: send another", a.Path())
 	case v.rotate && (e.Schedule == nil || e.Schedule.Rotator == ""):
 		return badRequest("%s has no rotator that could make a new value: send one, or name a rotator in schedules/%s", a.Path(), a.Path())
 	case v.rotate && len(v.Versions) < len(e.live()):

@@ -2,6 +2,7 @@ package agentchains
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -110,6 +111,7 @@ func (b *backend) rotateUpdate(ctx context.Context, req *logical.Request, d *fra
 		return respond(err)
 	}
 	switch id := d.Get("rotation_id").(string); {
+	case id != "" && e.gave(id, values): // sent again
 	case id != "" && values != nil:
 		err = b.giveValue(ctx, req, a, id, values)
 	case id != "":
@@ -147,6 +149,15 @@ func rotateValues(req *logical.Request, d *framework.FieldData, a scope.Address)
 		values[name] = sensitive.New(*value)
 	}
 	return values, nil
+}
+
+// gave reports whether the values are those that a rotation was given, and has ended
+// with if it has ended.
+func (e *secretEntry) gave(id string, values map[string]sensitive.String) bool {
+	if e.Rotation != nil && e.Rotation.ID == id {
+		return e.Pending.equal(values)
+	}
+	return e.Current.equal(values) && slices.ContainsFunc(e.History, func(past pastRotation) bool { return past.ID == id })
 }
 
 // giveValue is how an orchestrator answers the rotator that called it.
@@ -215,7 +226,7 @@ func (b *backend) makeWay(e *secretEntry, a scope.Address, replaces *secretEntry
 	case e.Rotation == nil:
 		return true, nil
 	case replaces == nil:
-		return false, underWay(a)
+		return false, underWay(a, e.Rotation)
 	case e.Pending.number() != replaces.Pending.number():
 		return false, conflict("the rotation of %s has moved on meanwhile: read rotate/%s", a.Path(), a.Path())
 	}
@@ -231,7 +242,10 @@ func finishing(a scope.Address, free bool, err error) error {
 	return err
 }
 
-func underWay(a scope.Address) error {
+func underWay(a scope.Address, r *rotation.Rotation) error {
+	if r.State == rotation.Finishing || r.Step == rotation.Finishing {
+		return conflict("the last rotation of %[1]s has ended, but its far side is still to be told: wait, or give that up by abort/%[1]s with force=true", a.Path())
+	}
 	return conflict("a rotation of %s is under way: wait until it is promoted, abort it, or use force=true to replace the pending version", a.Path())
 }
 

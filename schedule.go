@@ -77,8 +77,12 @@ func (s *schedule) validate() error {
 		return badRequest("max_retries must be from 0 to %d", mostRetries)
 	}
 	if s.RotationSchedule != "" {
-		if _, err := cron.DefaultScheduler.Parse(s.RotationSchedule); err != nil {
+		slots, err := cron.DefaultScheduler.Parse(s.RotationSchedule)
+		if err != nil {
 			return badRequest("rotation_schedule must be five fields of cron, such as 0 3 * * 6")
+		}
+		if slots.Next(time.Unix(0, 0)).IsZero() {
+			return badRequest("rotation_schedule must name a time that comes: there is no such day")
 		}
 	}
 	if s.RotationWindow > 0 {

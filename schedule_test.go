@@ -37,6 +37,7 @@ func TestScheduleForms(t *testing.T) {
 		e.is(e.ok(read, "schedules/"+openAI, nil), e.ok(update, "schedules/"+openAI, data{}))
 		for body, text := range map[*data]string{
 			{"rotation_period": "1h", "rotation_schedule": "0 3 * * 6"}: "exclude each other",
+			{"rotation_schedule": "0 3 31 2 *"}:                         "no such day",
 			{"rotation_period": "1h", "rotate_every_days": 1}:           "different things",
 			{"rotation_schedule": "every day"}:                          "five fields",
 			{"rotation_window": "10m"}:                                  "3600 seconds",

@@ -214,11 +214,13 @@ func TestWebhookRotation(t *testing.T) {
 		e.is(got["state"], "serving")
 		e.is(got["proof"], "")
 		e.fails(409, update, rotateOpen, data{"value": "third", "rotation_id": id}, "does not wait for a value")
+		e.is(e.ok(update, rotateOpen, data{"value": "second", "rotation_id": id})["state"], "serving") // its answer was lost
 		e.ok(update, "confirm/"+openAI, data{"rotation_id": id})
 		e.turn()
 		got = e.rotation(openAI)
 		e.is(got["state"], "idle")
 		e.is(got["current_version"], 2)
+		e.ok(update, rotateOpen, data{"value": "second", "rotation_id": id})
 		e.is(o.events(), "rotation.create rotation.create rotation.create rotation.finish")
 		for _, call := range o.calls {
 			e.is(call["rotation_id"], id)
@@ -249,6 +251,17 @@ func TestWebhookNeverAnswers(t *testing.T) {
 		e.turn()
 		e.is(e.rotation(openAI)["state"], "idle")
 		e.is(o.events(), "rotation.create rotation.create rotation.finish")
+
+		// Nobody is there to be told that it is dropped.
+		e.ok(update, rotateOpen, nil)
+		e.turn()
+		o.answer(500)
+		e.ok(update, "abort/"+openAI, nil)
+		e.turn()
+		e.is(e.rotation(openAI)["state"], "failed")
+		e.fails(409, update, rotateOpen, nil, "its far side is still to be told")
+		e.fails(409, update, "abort/"+openAI, nil, "give it up with force=true")
+		e.is(e.ok(update, "abort/"+openAI, data{"force": true})["state"], "idle")
 	})
 }
 

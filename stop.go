@@ -161,10 +161,11 @@ func (x *stops) orderFor(e *executionEntry) *stopOrder {
 	return nil
 }
 
-// repeated returns the order that the same request has given a short while ago.
-func (x *stops) repeated(key string, now time.Time) *stopEntry {
+// repeated returns the order that the same request has given a short while ago, if
+// it is in force: one whose hold was released since is not.
+func (x *stops) repeated(again *stopEntry, now time.Time) *stopEntry {
 	for _, e := range x.all() {
-		if e.Repeat == key && now.Sub(e.CreatedAt) < repeatWindow {
+		if e.Repeat == again.Repeat && e.Hold == again.Hold && now.Sub(e.CreatedAt) < repeatWindow {
 			return e
 		}
 	}

@@ -33,6 +33,18 @@ func (x *executions) matching(match func(runner) bool) []string {
 	return ids
 }
 
+// active reports whether an execution of which the runner matches was not told to stop.
+func (x *executions) active(match func(runner) bool) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, run := range x.byID {
+		if run.state == executionActive && match(run.runner()) {
+			return true
+		}
+	}
+	return false
+}
+
 // order tells executions to stop, before their records say so: whoever watches
 // them is told at once, and their leases are not renewed any more. It returns those
 // that had not been told before.
@@ -199,11 +211,15 @@ func (b *backend) terminateOne(ctx context.Context, s logical.Storage, id string
 	return &k, nil
 }
 
-// obey tells the execution to stop, unless it has ended or was told before.
+// obey tells the execution to stop, unless it has ended or was told before. One that
+// was told without an incident is the first incident's that comes upon it.
 func (e *executionEntry) obey(o *stopOrder, now time.Time) {
-	if e.State != executionActive {
+	switch {
+	case e.State == executionActive:
+		e.transition(executionTerminating, o.reason+" (by "+o.by+")", now)
+		e.OrderedAt = o.at
+	case e.State != executionTerminating || e.IncidentID != "":
 		return
 	}
-	e.transition(executionTerminating, o.reason+" (by "+o.by+")", now)
-	e.IncidentID, e.OrderedAt = o.incident, o.at
+	e.IncidentID = o.incident
 }
