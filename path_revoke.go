@@ -90,7 +90,7 @@ func revokeRequestFields() map[string]*framework.FieldSchema {
 func revokeFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"incident_id":     {Type: framework.TypeString, Description: "The incident; empty with dry_run.", Required: true},
-		"executions":      {Type: framework.TypeStringSlice, Description: "Ids of executions that are told to stop, the first 1000, as far as the engine has read what runs.", Required: true},
+		"executions":      {Type: framework.TypeStringSlice, Description: "Ids of executions that are told to stop, now or before, and have not ended: the first 1000, as far as the engine has read what runs.", Required: true},
 		"execution_count": {Type: framework.TypeInt, Description: "How many they are.", Required: true},
 		"agents":          {Type: framework.TypeStringSlice, Description: "The agents whose executions they are.", Required: true},
 		"chains":          {Type: framework.TypeStringSlice, Description: "Their chains.", Required: true},
