@@ -199,20 +199,13 @@ func (b *backend) revokeRunners(ctx context.Context, req *logical.Request, d *fr
 		return respond(err)
 	}
 	e.Repeat = salt.repeatKey(req)
-	b.stopLock.Lock()
-	defer b.stopLock.Unlock()
-	if first := b.stops.repeated(e, b.now()); first != nil && !b.executions.active(e.matches) {
-		return b.revokeAgain(ctx, req.Storage, first.incident())
-	}
-	e.ID = newIncidentID(e.CreatedAt)
-	if err := putStop(ctx, req.Storage, e); err != nil {
-		b.stops.forget() // it may have been stored all the same
+	first, err := b.giveOrder(ctx, req.Storage, e)
+	if err != nil {
 		return respond(err)
 	}
-	// Told before the worker hears of it, so that the answer can say who was.
-	hit := b.executions.order(b.executions.matching(e.matches), e.order())
-	b.incidents.begin(e.incident(), hit, false)
-	b.stops.put(e)
+	if first != nil {
+		return b.revokeAgain(ctx, req.Storage, first.incident())
+	}
 	// Who was started before the engine may have become known meanwhile.
 	b.executions.noteOrder()
 	ids := b.executions.matching(e.matches)

@@ -86,10 +86,13 @@ func (salt *saltEntry) repeatKey(req *logical.Request) string {
 type stops struct {
 	mu     sync.Mutex // guards all below
 	byID   map[string]*stopEntry
+	holds  map[string]*stopEntry // those that keep somebody out, by id
 	loaded bool
 }
 
-func newStops() *stops { return &stops{byID: map[string]*stopEntry{}} }
+func newStops() *stops {
+	return &stops{byID: map[string]*stopEntry{}, holds: map[string]*stopEntry{}}
+}
 
 // requireStops reads the orders and holds, if that is still to be done.
 func (b *backend) requireStops(ctx context.Context, s logical.Storage) error {
@@ -100,18 +103,18 @@ func (b *backend) requireStops(ctx context.Context, s logical.Storage) error {
 	}
 	ids, err := listKeys(ctx, s, stopPrefix)
 	if err == nil {
-		known := map[string]*stopEntry{}
+		known := newStops()
 		for _, id := range ids {
 			var e *stopEntry
 			if e, err = getJSON[stopEntry](ctx, s, stopKey(id)); err != nil {
 				break
 			}
 			if e != nil {
-				known[id] = e
+				known.put(e)
 			}
 		}
 		if err == nil {
-			b.stops.byID, b.stops.loaded = known, true
+			b.stops.byID, b.stops.holds, b.stops.loaded = known.byID, known.holds, true
 			return nil
 		}
 	}
@@ -126,16 +129,26 @@ func (x *stops) forget() {
 	x.loaded = false
 }
 
+func (x *stops) get(id string) *stopEntry {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.byID[id]
+}
+
 func (x *stops) put(e *stopEntry) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.byID[e.ID] = e
+	if delete(x.holds, e.ID); e.Hold {
+		x.holds[e.ID] = e
+	}
 }
 
 func (x *stops) remove(id string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	delete(x.byID, id)
+	delete(x.holds, id)
 }
 
 // all returns the orders and holds, the oldest first.
@@ -164,7 +177,9 @@ func (x *stops) orderFor(e *executionEntry) *stopOrder {
 // repeated returns the order that the same request has given a short while ago, if
 // it is in force: one whose hold was released since is not.
 func (x *stops) repeated(again *stopEntry, now time.Time) *stopEntry {
-	for _, e := range x.all() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, e := range x.byID {
 		if e.Repeat == again.Repeat && e.Hold == again.Hold && now.Sub(e.CreatedAt) < repeatWindow {
 			return e
 		}
@@ -179,12 +194,31 @@ func (b *backend) checkHolds(ctx context.Context, s logical.Storage, r runner) e
 	}
 	b.stops.mu.Lock()
 	defer b.stops.mu.Unlock()
-	for _, e := range b.stops.byID {
-		if e.Hold && e.matches(r) {
+	for _, e := range b.stops.holds {
+		if e.matches(r) {
 			return locked("%s is held since %s by incident %s: an operator has to release the hold", r.agentPath, timeString(e.CreatedAt), e.ID)
 		}
 	}
 	return nil
+}
+
+// giveOrder stores an order and tells whom it is for, or returns the one that it
+// repeats.
+func (b *backend) giveOrder(ctx context.Context, s logical.Storage, e *stopEntry) (first *stopEntry, err error) {
+	b.stopLock.Lock()
+	defer b.stopLock.Unlock()
+	if first := b.stops.repeated(e, b.now()); first != nil && !b.executions.active(e.matches) {
+		return first, nil
+	}
+	e.ID = newIncidentID(e.CreatedAt)
+	if err := putStop(ctx, s, e); err != nil {
+		b.stops.forget() // it may have been stored all the same
+		return nil, err
+	}
+	// Told before the worker hears of it, so that its incident knows who was.
+	b.incidents.begin(e.incident(), b.executions.order(b.executions.matching(e.matches), e.order()), false)
+	b.stops.put(e)
+	return nil, nil
 }
 
 // tellAll completes the orders that were given, from what is stored: after a
@@ -235,18 +269,17 @@ func (b *backend) tell(ctx context.Context, s logical.Storage, e *stopEntry) err
 func (b *backend) changeStop(ctx context.Context, s logical.Storage, id string, change func(*stopEntry)) error {
 	b.stopLock.Lock()
 	defer b.stopLock.Unlock()
-	for _, known := range b.stops.all() {
-		if known.ID != id {
-			continue
-		}
-		e := *known
-		change(&e)
-		if err := putStop(ctx, s, &e); err != nil {
-			b.stops.forget() // it may have been stored all the same
-			return err
-		}
-		b.stops.put(&e)
+	known := b.stops.get(id)
+	if known == nil {
+		return nil
 	}
+	e := *known
+	change(&e)
+	if err := putStop(ctx, s, &e); err != nil {
+		b.stops.forget() // it may have been stored all the same
+		return err
+	}
+	b.stops.put(&e)
 	return nil
 }
 
