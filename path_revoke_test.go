@@ -38,9 +38,11 @@ func TestRevokeOnceMore(t *testing.T) {
 		first = revoke(revokeDeployer, data{"reason": "it loops"})
 		e.is(revoke(revokeDeployer, data{"reason": "it loops"}), first)
 		again := e.started(nil)
+		e.clock.advance(time.Second)
 		second = revoke(revokeDeployer, data{"reason": "it loops"})
 		e.is(second != first, true)
 		e.is(again.state(), "terminating")
+		e.is(revoke(revokeDeployer, data{"reason": "it loops"}), second)
 
 		first = revoke(revokeOpen, data{"reason": "leaked"})
 		e.is(revoke(revokeOpen, data{"reason": "leaked"}), first)

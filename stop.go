@@ -174,17 +174,17 @@ func (x *stops) orderFor(e *executionEntry) *stopOrder {
 	return nil
 }
 
-// repeated returns the order that the same request has given a short while ago, if
-// it is in force: one whose hold was released since is not.
-func (x *stops) repeated(again *stopEntry, now time.Time) *stopEntry {
+// repeated returns the order that the same request has given a short while ago, the
+// last one, if it is in force: one whose hold was released since is not.
+func (x *stops) repeated(again *stopEntry, now time.Time) (last *stopEntry) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, e := range x.byID {
-		if e.Repeat == again.Repeat && e.Hold == again.Hold && now.Sub(e.CreatedAt) < repeatWindow {
-			return e
+		if e.Repeat == again.Repeat && e.Hold == again.Hold && now.Sub(e.CreatedAt) < repeatWindow && (last == nil || e.CreatedAt.After(last.CreatedAt)) {
+			last = e
 		}
 	}
-	return nil
+	return last
 }
 
 // checkHolds refuses what is being kept out.
