@@ -39,13 +39,12 @@ func (b *backend) keep(ctx context.Context, s logical.Storage, a scope.Address) 
 		next, end = b.now().Add(again), v.ExpiresAt
 	}
 	_, err = b.changeSecret(ctx, s, a, "", nil, func(e *secretEntry) error {
-		for _, live := range e.live() {
-			if live.Number == v.Number {
-				live.KeepAt, live.ExpiresAt = next.UTC().Truncate(time.Second), end.UTC().Truncate(time.Second)
-				return nil
-			}
+		live := e.liveVersion(v.Number)
+		if live == nil {
+			return errUnchanged
 		}
-		return errUnchanged
+		live.KeepAt, live.ExpiresAt = next.UTC().Truncate(time.Second), end.UTC().Truncate(time.Second)
+		return nil
 	})
 	return err
 }

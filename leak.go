@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strconv"
 	"time"
 
@@ -95,7 +94,7 @@ func (e *secretEntry) leakAction(l *leak, now time.Time) (action, less string) {
 	shared := l.address.Scope.Chain == ""
 	switch {
 	case e.OnLeak == onLeakAlert:
-	case !slices.ContainsFunc(e.live(), func(v *version) bool { return v.Number == l.version }):
+	case e.liveVersion(l.version) == nil:
 		less = "the version is not live any more"
 	case e.OnLeak == onLeakRevoke && shared && l.redacted:
 		less = "it is not revoked: it is shared by chains, and was redacted"

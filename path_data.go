@@ -159,10 +159,8 @@ func (b *backend) dataDelete(ctx context.Context, req *logical.Request, d *frame
 
 // numbered returns the version of a number, which has no values if it is gone.
 func (e *secretEntry) numbered(number int) *version {
-	for _, v := range e.live() {
-		if v.Number == number {
-			return v
-		}
+	if v := e.liveVersion(number); v != nil {
+		return v
 	}
 	gone := &version{Number: number}
 	for _, t := range e.Destroyed {

@@ -51,12 +51,7 @@ func (b *backend) revealRead(ctx context.Context, req *logical.Request, d *frame
 	}
 	v := e.readable(b.now())
 	if number, asked := d.GetOk("version"); asked {
-		v = nil
-		for _, live := range e.live() {
-			if live.Number == number.(int) {
-				v = live
-			}
-		}
+		v = e.liveVersion(number.(int))
 	}
 	if v == nil {
 		return respond(badRequest("%s has no such version with a value: secrets/ and groups/ list its versions", a.Path()))

@@ -218,37 +218,6 @@ func (b *backend) beginRotation(ctx context.Context, req *logical.Request, d *fr
 	return finishing(a, free, err)
 }
 
-// makeWay drops the pending version of the rotation under way, when it is the one
-// that is to be replaced; nil: none is. It reports whether another one can begin now:
-// a far side may have to be told first, and then what was done is stored all the same.
-func (b *backend) makeWay(e *secretEntry, a scope.Address, replaces *secretEntry, by string) (free bool, err error) {
-	switch {
-	case e.Rotation == nil:
-		return true, nil
-	case replaces == nil:
-		return false, underWay(a, e.Rotation)
-	case e.Pending.number() != replaces.Pending.number():
-		return false, conflict("the rotation of %s has moved on meanwhile: read rotate/%s", a.Path(), a.Path())
-	}
-	err = rotationError(a, e.step(rotation.Abort, b.facts(a, e, rotation.Abort, true), by, "replaced"))
-	return e.Rotation == nil, err
-}
-
-// finishing is the error of a beginning that makeWay has found no room for.
-func finishing(a scope.Address, free bool, err error) error {
-	if err == nil && !free {
-		return conflict("the last rotation of %s is being finished at its far side: try again", a.Path())
-	}
-	return err
-}
-
-func underWay(a scope.Address, r *rotation.Rotation) error {
-	if r.State == rotation.Finishing || r.Step == rotation.Finishing {
-		return conflict("the last rotation of %[1]s has ended, but its far side is still to be told: wait, or give that up by abort/%[1]s with force=true", a.Path())
-	}
-	return conflict("a rotation of %s is under way: wait until it is promoted, abort it, or use force=true to replace the pending version", a.Path())
-}
-
 // askedFor changes what a rotation obeys to what the request says.
 func askedFor(d *framework.FieldData, r *rotation.Rotation, now time.Time) error {
 	for name, to := range map[string]*time.Duration{"min_overlap": &r.MinOverlap, "max_overlap": &r.MaxOverlap} {

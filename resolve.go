@@ -276,11 +276,9 @@ func (r *resolution) at(pins []pin) *resolution {
 		if i < 0 {
 			return nil
 		}
-		j := slices.IndexFunc(hit.entry.live(), func(v *version) bool { return v.Number == pins[i].Version })
-		if j < 0 {
+		if hit.version = hit.entry.liveVersion(pins[i].Version); hit.version == nil {
 			return nil
 		}
-		hit.version = hit.entry.live()[j]
 		found[hit.address] = hit
 	}
 	for i := range held.results {

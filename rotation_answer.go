@@ -54,9 +54,8 @@ func pageOf(d *framework.FieldData) (after string, limit int) {
 
 // broken returns the executions that hold a version that was destroyed.
 func (b *backend) broken(a scope.Address, e *secretEntry) []string {
-	live := e.live()
 	ids, _ := b.executions.holdersWhere(a, func(held int) bool { // the caller knows that the index is ready
-		return !slices.ContainsFunc(live, func(v *version) bool { return v.Number == held })
+		return e.liveVersion(held) == nil
 	})
 	return ids
 }
@@ -143,7 +142,7 @@ func (b *backend) overdue(ctx context.Context, s logical.Storage) ([]any, error)
 		if err != nil {
 			return nil, err
 		}
-		if e != nil && slices.ContainsFunc(e.live(), func(v *version) bool { return v.Number == p.Version }) {
+		if e != nil && e.liveVersion(p.Version) != nil {
 			continue
 		}
 		holders, _ := b.executions.count(p)

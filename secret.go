@@ -141,6 +141,16 @@ func (e *secretEntry) live() []*version {
 	return slices.DeleteFunc([]*version{e.Current, e.Pending}, func(v *version) bool { return v == nil })
 }
 
+// liveVersion returns the version of a number while it holds values, or nil.
+func (e *secretEntry) liveVersion(number int) *version {
+	for _, v := range e.live() {
+		if v.Number == number {
+			return v
+		}
+	}
+	return nil
+}
+
 // destroy leaves a tombstone of a version.
 func (e *secretEntry) destroy(v *version, now time.Time, by, reason string, stop bool) {
 	e.Destroyed = append(e.Destroyed, tombstone{Number: v.Number, CreatedAt: v.CreatedAt, CreatedBy: v.CreatedBy, DestroyedAt: now, DestroyedBy: by, Reason: reason, Stop: stop})

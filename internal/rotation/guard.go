@@ -62,10 +62,11 @@ func notSwitching(r Rotation, f Facts) error {
 // served may be held.
 func droppable(r Rotation, f Facts) error {
 	switch {
-	case r.Step == Finishing && !f.Force:
-		return refuse("the rotation has ended, but its far side could not be told: try that again with its rotation_id, or give it up with force=true")
+	case f.Force:
+		return nil
 	case r.Step == Finishing:
-	case r.NoOverlap && !f.Force:
+		return refuse("the rotation has ended, but its far side could not be told: try that again with its rotation_id, or give it up with force=true")
+	case r.NoOverlap:
 		return refuse("the far side may take only the new value by now: try the step again with its rotation_id, or use force=true")
 	case r.Step == "":
 		return released(r, f)
